@@ -1,0 +1,17 @@
+//! HTTP sessions for Rust: the store contract, the engine around a handler, cookies, and the framework adapters.
+
+mod error;
+mod id;
+mod status;
+mod store;
+
+pub use async_trait::async_trait;
+pub use bytes::Bytes;
+pub use futures_util::stream::BoxStream;
+
+pub use crate::{
+    error::{Error, ErrorKind, Result},
+    id::{Fingerprint, Key, SessionId},
+    status::{Status, StatusSender, StatusStream},
+    store::{AdminStore, AtomicStore, Guarantee, IndexedStore, Store, Swapped, Ttl},
+};

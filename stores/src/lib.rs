@@ -1,0 +1,3 @@
+//! HTTP sessions for Rust: everything of `cloakroom-core`, and one store for each backend feature.
+
+pub use cloakroom_core::*;
