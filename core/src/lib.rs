@@ -2,6 +2,7 @@
 
 mod error;
 mod id;
+mod keyring;
 mod status;
 mod store;
 
@@ -12,6 +13,7 @@ pub use futures_util::stream::BoxStream;
 pub use crate::{
     error::{Error, ErrorKind, Result},
     id::{Fingerprint, Key, SessionId},
+    keyring::Keyring,
     status::{Status, StatusSender, StatusStream},
     store::{AdminStore, AtomicStore, Guarantee, IndexedStore, Store, Swapped, Ttl},
 };
