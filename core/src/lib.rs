@@ -1,6 +1,7 @@
 //! HTTP sessions for Rust: the store contract, the engine around a handler, cookies, and the framework adapters.
 
 mod error;
+mod headers;
 mod id;
 mod keyring;
 mod status;
@@ -12,6 +13,7 @@ pub use futures_util::stream::BoxStream;
 
 pub use crate::{
     error::{Error, ErrorKind, Result},
+    headers::HeaderEdits,
     id::{Fingerprint, Key, SessionId},
     keyring::Keyring,
     status::{Status, StatusSender, StatusStream},
