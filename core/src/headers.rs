@@ -489,7 +489,7 @@ mod tests {
                 .flat_map(|line| line.split(','))
                 .map(|field| (field.trim().to_ascii_lowercase(), cookie.to_owned()))
                 .collect();
-            if !(told("private") || told("no-store")) && !vary.contains_key("*") {
+            if !(told("private") || told("no-store") || vary.contains_key("*")) {
                 self.0.push((vary, headers.clone(), body.clone()));
             }
             (headers, body)

@@ -1,5 +1,6 @@
 //! HTTP sessions for Rust: the store contract, the engine around a handler, cookies, and the framework adapters.
 
+mod cookie;
 mod error;
 mod headers;
 mod id;
@@ -12,6 +13,7 @@ pub use bytes::Bytes;
 pub use futures_util::stream::BoxStream;
 
 pub use crate::{
+    cookie::{CookieConfig, SameSite},
     error::{Error, ErrorKind, Result},
     headers::HeaderEdits,
     id::{Fingerprint, Key, SessionId},
