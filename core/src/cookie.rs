@@ -10,15 +10,16 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+use self::codec::Lifetime;
 pub(crate) use self::{
     codec::{CookieCodec, Ticket},
     read::{Candidate, Candidates},
 };
 
-/// The longest name and value together that a browser keeps, in bytes (RFC 6265bis, section 5.6, step 5).
+/// The longest name and value together that a browser keeps, in bytes (RFC 6265bis, section 5.6).
 const MAX_PAIR: usize = 4096;
 
-/// The longest attribute value that a browser does not ignore, in bytes (RFC 6265bis, section 5.7, steps 8 and 11).
+/// The longest attribute value that a browser does not ignore, in bytes (RFC 6265bis, section 5.6).
 const MAX_ATTRIBUTE: usize = 1024;
 
 /// The longest host name, in bytes (RFC 1035, section 2.3.4), and the longest part of one.
@@ -52,7 +53,7 @@ pub struct CookieConfig {
     secure: bool,
     http_only: bool,
     partitioned: bool,
-    browser_session: bool,
+    lifetime: Lifetime,
 }
 
 /// Which requests from other sites carry the cookie (RFC 6265bis, section 4.1.2.7).
@@ -99,7 +100,7 @@ impl CookieConfig {
             secure: true,
             http_only: true,
             partitioned: false,
-            browser_session: false,
+            lifetime: Lifetime::Ttl,
         }
     }
 
@@ -198,7 +199,7 @@ impl CookieConfig {
     /// A browser that restores its windows at the next start commonly restores such cookies too.
     #[must_use]
     pub fn browser_session(mut self) -> Self {
-        self.browser_session = true;
+        self.lifetime = Lifetime::BrowserSession;
         self
     }
 
@@ -230,7 +231,7 @@ impl CookieConfig {
         if self.partitioned {
             attributes.push_str("; Partitioned");
         }
-        let codec = CookieCodec::new(name, &self.path, &attributes, self.browser_session, signer)?;
+        let codec = CookieCodec::new(name, &self.path, &attributes, self.lifetime, signer)?;
         if name.len() + codec.value_len() > MAX_PAIR {
             return Err(Error::config(
                 "cookie.name",

@@ -458,7 +458,9 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(4000))]
 
         #[test]
-        fn no_cache_control_panics_or_leaves_the_response_open(line in "[ -~]{0,60}|([a-z-]{0,3}(public|private|no-cache|no-store|s-maxage|=|,|\"| |\\\\)){0,8}") {
+        fn no_cache_control_panics_or_leaves_the_response_open(
+            line in "[ -~]{0,60}|([a-z-]{0,3}(public|private|no-cache|no-store|s-maxage|=|,|\"| |\\\\)){0,8}",
+        ) {
             let mut headers = response(&[("cache-control", &line)]);
             edits(true, false).apply(&mut headers);
             let all = lines(&headers, &CACHE_CONTROL).join(",").to_ascii_lowercase();

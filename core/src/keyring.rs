@@ -157,10 +157,10 @@ impl Signer {
     /// Returns which key made `tag` for this value under this cookie name, or `None` if none of them did.
     ///
     /// Takes the same time whichever key fits and wherever a wrong tag differs, and allocates nothing. Only the one
-    /// canonical text of a signature is accepted. The price is two SHA-256 blocks for each key of the ring.
+    /// canonical text of a signature is accepted. The price is two or three SHA-256 blocks for each key of the ring.
     pub(crate) fn verify(&self, name: &str, value: &[u8], tag: &[u8]) -> Option<KeyAge> {
-        // What came from outside is decoded, rather than our own tag encoded, so that no table is indexed by it. Only
-        // 43 characters make 32 bytes; the room above is what a longer text needs in order to be refused.
+        // What came in is decoded: to encode the right tag instead would look secret bytes up in a table. Only 43
+        // characters make 32 bytes; the room above them is for a longer text, which the comparison then refuses.
         let mut decoded = [0_u8; 36];
         let length = URL_SAFE_NO_PAD.decode_slice(tag, &mut decoded).ok()?;
         let tag = decoded.get(..length)?;

@@ -26,8 +26,17 @@ pub(crate) struct CookieCodec {
     /// What follows value and `Max-Age`, from its first `; ` on.
     attributes: Box<str>,
     removal: HeaderValue,
-    browser_session: bool,
+    lifetime: Lifetime,
     signer: Option<Signer>,
+}
+
+/// When the browser forgets the cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lifetime {
+    /// After the session's ttl.
+    Ttl,
+    /// When the browser is closed.
+    BrowserSession,
 }
 
 /// A candidate that is ours as far as can be told without the store.
@@ -49,7 +58,7 @@ impl CookieCodec {
         name: &str,
         path: &str,
         attributes: &str,
-        browser_session: bool,
+        lifetime: Lifetime,
         signer: Option<Signer>,
     ) -> Result<Self> {
         let removal = HeaderValue::try_from(format!("{name}={REMOVED}{attributes}"))
@@ -59,7 +68,7 @@ impl CookieCodec {
             path: path.into(),
             attributes: attributes.into(),
             removal,
-            browser_session,
+            lifetime,
             signer,
         })
     }
@@ -107,17 +116,16 @@ impl CookieCodec {
 
     /// Returns the `Set-Cookie` that hands out an id, in one allocation.
     ///
-    /// `Max-Age` is the ttl in whole seconds, rounded up, and absent with `browser_session`. A ttl is at most 400
-    /// days, as is the life of a cookie (RFC 6265bis, section 5.5). The value is marked sensitive, so that HTTP/2
-    /// keeps it out of its compression tables.
+    /// `Max-Age` is the ttl in whole seconds, rounded up, and absent with [`Lifetime::BrowserSession`]. A ttl is at
+    /// most 400 days, as is the life of a cookie (RFC 6265bis, section 5.5). The value is marked sensitive, so that
+    /// HTTP/2 keeps it out of its compression tables.
     pub(crate) fn set(&self, id: &SessionId, lives: Ttl) -> HeaderValue {
         let (id, seconds) = (id.expose(), lives.secs_rounded_up());
         // Exact, since a buffer with room to spare would be copied once more on its way into the header value.
         let digits = seconds.checked_ilog10().unwrap_or(0) as usize + 1;
-        let max_age = if self.browser_session {
-            0
-        } else {
-            MAX_AGE.len() + digits
+        let max_age = match self.lifetime {
+            Lifetime::Ttl => MAX_AGE.len() + digits,
+            Lifetime::BrowserSession => 0,
         };
         let length = self.name.len() + 1 + self.value_len() + max_age + self.attributes.len();
 
@@ -129,7 +137,7 @@ impl CookieCodec {
             text.push(char::from(TAG_MARK));
             text.extend(signer.sign(&self.name, id.as_bytes()).map(char::from));
         }
-        if !self.browser_session {
+        if self.lifetime == Lifetime::Ttl {
             text.push_str(MAX_AGE);
             // Writing to a string cannot fail.
             let _ = write!(text, "{seconds}");

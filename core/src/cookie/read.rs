@@ -456,7 +456,8 @@ mod tests {
         fn hostile_pairs_yield_only_well_formed_values(
             lines in vec("((sid|sid |si|a)?=?\"?([A-Za-z0-9_-]{42,44}|[A-D]{1}.{0,3})?\"?[;, \t.]{0,2}){0,12}", 0..4),
         ) {
-            let lines: Vec<_> = lines.iter().map(|line| line.replace(|c: char| c.is_control(), "").into_bytes()).collect();
+            let printable = |line: &String| line.replace(|c: char| c.is_control(), "").into_bytes();
+            let lines: Vec<_> = lines.iter().map(printable).collect();
             check(&lines)?;
         }
     }

@@ -6,7 +6,7 @@ use proptest::{
     sample::select,
 };
 
-use super::{Candidate, Candidates, CookieCodec, CookieConfig, SameSite, split_prefix};
+use super::{Candidate, Candidates, CookieCodec, CookieConfig, Lifetime, SameSite, split_prefix};
 use crate::{ErrorKind, Keyring, SessionId, Ttl};
 
 const DAY: u64 = 24 * 60 * 60;
@@ -657,7 +657,8 @@ fn any_text() -> impl Strategy<Value = String> {
         4 => "[a-zA-Z0-9_-]{1,12}",
         2 => "[ -~]{0,12}",
         1 => any::<String>(),
-        1 => select(vec!["", " ", ";", "a; Secure", "a\r\nb", "a=b", "a,b", "\"a\"", "a\0", "é"]).prop_map(str::to_owned),
+        1 => select(vec!["", " ", ";", "a; Secure", "a\r\nb", "a=b", "a,b", "\"a\"", "a\0", "é"])
+            .prop_map(str::to_owned),
     ]
 }
 
@@ -709,7 +710,11 @@ fn any_config() -> impl Strategy<Value = CookieConfig> {
             secure,
             http_only,
             partitioned,
-            browser_session,
+            lifetime: if browser_session {
+                Lifetime::BrowserSession
+            } else {
+                Lifetime::Ttl
+            },
         },
     )
 }
@@ -756,7 +761,7 @@ proptest! {
             secure: config.secure,
             http_only: config.http_only,
             partitioned: config.partitioned,
-            max_age: (!config.browser_session).then_some(lives.secs_rounded_up() as i64),
+            max_age: (config.lifetime == Lifetime::Ttl).then_some(lives.secs_rounded_up() as i64),
             expires: None,
         });
         // What the browser keeps comes back and is ours, on the very path it was set for.
