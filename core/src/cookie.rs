@@ -11,10 +11,7 @@ mod read;
 mod tests;
 
 use self::codec::Lifetime;
-pub(crate) use self::{
-    codec::{CookieCodec, Ticket},
-    read::{Candidate, Candidates},
-};
+pub(crate) use self::{codec::CookieCodec, read::Candidates};
 
 /// The longest name and value together that a browser keeps, in bytes (RFC 6265bis, section 5.6).
 const MAX_PAIR: usize = 4096;

@@ -293,7 +293,7 @@ impl Guarantee {
 /// How long a value lives, from now: 1 millisecond to 400 days.
 ///
 /// Anything shorter or longer is brought to the nearer end, so that no duration can become "already expired", "for
-/// ever" or an overflow in a backend. 400 days is what browsers keep a cookie at most (RFC 6265bis, section 5.6).
+/// ever" or an overflow in a backend. 400 days is what browsers keep a cookie at most (RFC 6265bis, section 5.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ttl(u64);
 

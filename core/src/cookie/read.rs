@@ -88,11 +88,6 @@ impl Candidates {
         self.kept.len()
     }
 
-    /// Tells whether the request holds nothing that could be ours.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.kept.is_empty()
-    }
-
     /// Yields the candidates in the order they came.
     pub(crate) fn iter(&self) -> slice::Iter<'_, Candidate> {
         self.kept.iter()
