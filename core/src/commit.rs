@@ -81,6 +81,9 @@ pub(crate) async fn in_task<T: Send + 'static>(
 async fn run(handle: &Handle, trigger: Trigger, in_task: bool) -> Result<Ran> {
     // The semaphore is never closed; an error here would only mean one commit fewer at a time.
     let _one_at_a_time = handle.committing.acquire().await;
+    if handle.lock().has_changes() {
+        handle.settings.gate.ready().await?;
+    }
     settle_doubt(handle).await?;
     let mut work = match Work::begin(handle, trigger, in_task)? {
         Begun::Nothing => return Ok(Ran::ToTheEnd),
@@ -109,7 +112,7 @@ async fn settle_doubt(handle: &Handle) -> Result<()> {
     let (target, known) = {
         let state = handle.lock();
         let Some(doubt) = &state.doubt else { return Ok(()) };
-        if state.log.is_empty() && state.next_id.is_none() {
+        if !state.has_changes() {
             return Ok(());
         }
         let known = match &state.access {
@@ -542,7 +545,7 @@ impl<'h> Work<'h> {
         let key = self.old.as_ref().map_or(&self.target.key, |old| &old.key);
         match refusal {
             Refusal::Moved => event::moved(key),
-            Refusal::Gone | Refusal::Corrupt => event::gone(key),
+            Refusal::Gone | Refusal::Corrupt | Refusal::Outage => event::gone(key),
         }
         self.handle.lock().refuse(refusal, self.handle.blank());
         Error::new(ErrorKind::Gone)

@@ -16,6 +16,7 @@ use crate::{
     cookie::Candidates,
     error::{Error, ErrorKind, Result},
     event,
+    gate::Fallback,
     handle::{Access, Handle, Refusal, State, Stored},
     headers::HeaderEdits,
     plan::{Plan, Ticket, decide},
@@ -178,13 +179,32 @@ pub(crate) async fn load(handle: &Handle) -> Result<()> {
     }
     handle
         .loading
-        .get_or_try_init(|| load_once(handle))
+        .get_or_try_init(|| load_or_fall_back(handle))
         .await
         .copied()
 }
 
+/// Loads, and asks the outage policy if the store is down.
+async fn load_or_fall_back(handle: &Handle) -> Result<()> {
+    let Err(error) = load_once(handle).await else {
+        return Ok(());
+    };
+    if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) {
+        return Err(error);
+    }
+    event::outage(&error);
+    match handle.settings.on_outage.decide(&error) {
+        Fallback::Fail => Err(error),
+        Fallback::Anonymous => {
+            handle.lock().refuse(Refusal::Outage, handle.blank());
+            Ok(())
+        }
+    }
+}
+
 async fn load_once(handle: &Handle) -> Result<()> {
     let settings = &handle.settings;
+    settings.gate.ready().await?;
     if handle.candidates.hostile() {
         event::hostile_cookie();
     }

@@ -79,6 +79,8 @@ pub(crate) enum Refusal {
     Gone,
     Moved,
     Corrupt,
+    /// The store could not be read, and the policy lets the request go on without.
+    Outage,
 }
 
 impl Refusal {
@@ -87,6 +89,8 @@ impl Refusal {
             Self::Gone => Error::new(ErrorKind::Gone).hint("the session ended while this request was under way"),
             Self::Moved => Error::new(ErrorKind::WritesRefused)
                 .hint("the session has just moved to a new id, and this request came with the old one"),
+            Self::Outage => Error::new(ErrorKind::WritesRefused)
+                .hint("the session store is unavailable, and this request goes on without its session"),
             Self::Corrupt => Error::new(ErrorKind::WritesRefused)
                 .hint("the stored session cannot be read and is kept as it is; destroy() gives the visitor a new one"),
         }
@@ -280,6 +284,11 @@ impl State {
         self.next_id = None;
         self.doubt = None;
         self.revision += 1;
+    }
+
+    /// Whether there is something a commit could write.
+    pub(crate) fn has_changes(&self) -> bool {
+        !self.log.is_empty() || self.next_id.is_some()
     }
 
     /// Notes what the browser must hear. A later word replaces an earlier one.
