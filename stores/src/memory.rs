@@ -52,7 +52,7 @@ const MAX_USER_LEN: usize = 255;
 /// that copy, which live as long as their readers keep them.
 ///
 /// Expired entries leave without being read: a thread of the store's own, started with the first entry, sleeps until
-/// one is due. It removes at most 256 under one lock, and ends when the last clone of the store is dropped. On a
+/// one is due. It removes at most 64 under one lock, and ends when the last clone of the store is dropped. On a
 /// platform without threads each write removes a little instead.
 ///
 /// # Risk

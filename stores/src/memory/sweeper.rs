@@ -91,9 +91,9 @@ fn run(alarm: &Alarm, inner: &Weak<Inner>) {
     loop {
         alarm.wakes_at.store(0, SeqCst);
         let wakes_at = {
-            // Upgraded for one round only, so that the store goes when its last handle goes.
+            // Upgraded for one sweep only, so that the store goes when its last handle goes.
             let Some(inner) = inner.upgrade() else { return };
-            if inner.sweep_round() {
+            if inner.sweep_all(|| Arc::strong_count(&inner) > 1) {
                 continue;
             }
             let rested = inner.clock.now().saturating_add(PAUSE);
