@@ -45,10 +45,7 @@ impl<S: Store> Counting<S> {
     /// Wraps `inner`; every count is 0.
     #[must_use]
     pub fn new(inner: S) -> Self {
-        Self {
-            inner: Arc::new(inner),
-            counters: Arc::default(),
-        }
+        Self { inner: Arc::new(inner), counters: Arc::default() }
     }
 
     /// Returns the inner store. What is called on it is not counted.
@@ -93,19 +90,13 @@ impl<S: Store> Counting<S> {
 
 impl<S> Clone for Counting<S> {
     fn clone(&self) -> Self {
-        Self {
-            inner: Arc::clone(&self.inner),
-            counters: Arc::clone(&self.counters),
-        }
+        Self { inner: Arc::clone(&self.inner), counters: Arc::clone(&self.counters) }
     }
 }
 
 impl<S: Store> fmt::Debug for Counting<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Counting")
-            .field("inner", &self.inner)
-            .field("counts", &self.counts())
-            .finish()
+        f.debug_struct("Counting").field("inner", &self.inner).field("counts", &self.counts()).finish()
     }
 }
 
@@ -131,9 +122,7 @@ impl Counts {
     /// Returns the calls of all operations that may change what is stored.
     #[must_use]
     pub fn writes(&self) -> u64 {
-        let writes = Operation::ALL
-            .into_iter()
-            .filter(|operation| operation.is_write());
+        let writes = Operation::ALL.into_iter().filter(|operation| operation.is_write());
         writes.map(|operation| self.of(operation)).sum()
     }
 }
@@ -200,9 +189,7 @@ mod tests {
     async fn abilities_are_those_of_the_inner_store() {
         let plain = Counting::new(Plain::new(Reference::new()));
         assert!(plain.as_atomic().is_none() && plain.as_indexed().is_none() && plain.as_admin().is_none());
-        let error = AtomicStore::touch(&plain, &Key::new("k").unwrap(), Ttl::MIN)
-            .await
-            .unwrap_err();
+        let error = AtomicStore::touch(&plain, &Key::new("k").unwrap(), Ttl::MIN).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(plain.scan().try_next().await.is_err());
     }

@@ -99,8 +99,7 @@ macro_rules! forward_through_around {
         #[cloakroom_core::async_trait]
         impl<S: Store> Store for $wrapper<S> {
             async fn get(&self, key: &Key) -> Result<Option<Bytes>> {
-                self.around(Operation::Get, Some(key), self.inner().get(key))
-                    .await
+                self.around(Operation::Get, Some(key), self.inner().get(key)).await
             }
 
             async fn set(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<()> {
@@ -167,8 +166,7 @@ macro_rules! forward_through_around {
 
             async fn keys_of(&self, user: &str) -> Result<Vec<Key>> {
                 let inner = self.inner().as_indexed().ok_or(ErrorKind::Unsupported)?;
-                self.around(Operation::KeysOf, None, inner.keys_of(user))
-                    .await
+                self.around(Operation::KeysOf, None, inner.keys_of(user)).await
             }
 
             async fn destroy_user(&self, user: &str, except: Option<&Key>) -> Result<u64> {
@@ -200,8 +198,7 @@ macro_rules! forward_through_around {
 
             async fn sweep(&self, limit: u32) -> Result<u64> {
                 let inner = self.inner().as_admin().ok_or(ErrorKind::Unsupported)?;
-                self.around(Operation::Sweep, None, inner.sweep(limit))
-                    .await
+                self.around(Operation::Sweep, None, inner.sweep(limit)).await
             }
         }
     };

@@ -100,11 +100,7 @@ impl<S: Store> Switch<S> {
         status.connected();
         Self {
             inner: Arc::new(inner),
-            shared: Arc::new(Shared {
-                status,
-                stalled: watch::Sender::new(false),
-                state: Mutex::default(),
-            }),
+            shared: Arc::new(Shared { status, stalled: watch::Sender::new(false), state: Mutex::default() }),
         }
     }
 
@@ -150,11 +146,7 @@ impl<S: Store> Switch<S> {
     }
 
     fn count_down(&self, operation: Option<Operation>, nth: u64, kind: ErrorKind) {
-        self.shared.state.lock().countdowns.push(Countdown {
-            operation,
-            left: nth.max(1),
-            kind,
-        });
+        self.shared.state.lock().countdowns.push(Countdown { operation, left: nth.max(1), kind });
     }
 
     /// Lets every call of `operation` fail with `kind`, unapplied, until [`heal`](Self::heal).
@@ -202,11 +194,7 @@ impl<S: Store> Switch<S> {
     }
 
     fn pause(&self, operation: Operation, side: Side) -> Pause {
-        let gate = Arc::new(Gate {
-            operation,
-            side,
-            stage: watch::Sender::new(Stage::Waiting),
-        });
+        let gate = Arc::new(Gate { operation, side, stage: watch::Sender::new(Stage::Waiting) });
         self.shared.state.lock().pauses.push(Arc::clone(&gate));
         Pause(gate)
     }
@@ -231,13 +219,7 @@ impl<S: Store> Switch<S> {
     /// Returns the operations of the log.
     #[must_use]
     pub fn operations(&self) -> Vec<Operation> {
-        self.shared
-            .state
-            .lock()
-            .log
-            .iter()
-            .map(|call| call.operation)
-            .collect()
+        self.shared.state.lock().log.iter().map(|call| call.operation).collect()
     }
 
     /// Forgets the calls so far.
@@ -289,10 +271,7 @@ impl<S: Store> Switch<S> {
 
 impl<S> Clone for Switch<S> {
     fn clone(&self) -> Self {
-        Self {
-            inner: Arc::clone(&self.inner),
-            shared: Arc::clone(&self.shared),
-        }
+        Self { inner: Arc::clone(&self.inner), shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -315,10 +294,7 @@ struct Fate {
 
 impl State {
     fn begin(&mut self, operation: Operation, key: Option<&Key>) -> Fate {
-        self.log.push(Call {
-            operation,
-            key: key.cloned(),
-        });
+        self.log.push(Call { operation, key: key.cloned() });
         let concerns = |of: Option<Operation>| of.is_none_or(|of| of == operation);
         let mut error = None;
         self.countdowns.retain_mut(|countdown| {
@@ -332,10 +308,7 @@ impl State {
             countdown.left > 0
         });
         let failing = self.failing.iter().find(|(of, _)| concerns(*of));
-        Fate {
-            latency: self.latency,
-            error: error.or(failing.map(|(_, kind)| *kind)),
-        }
+        Fate { latency: self.latency, error: error.or(failing.map(|(_, kind)| *kind)) }
     }
 
     fn loses_this_reply(&mut self) -> bool {

@@ -28,10 +28,7 @@ async fn an_outage_shows_in_the_status_and_in_every_operation() {
     store.disconnect();
     assert!(matches!(status.changed().await, Status::Disconnected { .. }));
     assert_eq!(kind(store.set(&key, value(), TTL)).await, ErrorKind::Unavailable);
-    assert_eq!(
-        kind(store.as_admin().unwrap().len()).await,
-        ErrorKind::Unavailable
-    );
+    assert_eq!(kind(store.as_admin().unwrap().len()).await, ErrorKind::Unavailable);
     store.connect();
     assert_eq!(status.changed().await, Status::Connected);
     assert_eq!(store.get(&key).await.unwrap(), None);
@@ -55,10 +52,7 @@ async fn the_nth_call_fails_once_and_unapplied() {
     assert!(store.set(&key, value(), TTL).await.is_ok());
     assert_eq!(kind(store.destroy(&key)).await, ErrorKind::Backend);
     assert_eq!(store.get(&key).await.unwrap(), Some(value()));
-    assert_eq!(
-        kind(store.set(&key, Bytes::new(), TTL)).await,
-        ErrorKind::Rejected
-    );
+    assert_eq!(kind(store.set(&key, Bytes::new(), TTL)).await, ErrorKind::Rejected);
     assert_eq!(store.get(&key).await.unwrap(), Some(value()));
     assert!(store.set(&key, value(), TTL).await.is_ok());
 }

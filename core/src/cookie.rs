@@ -247,10 +247,7 @@ impl CookieConfig {
     fn effective_name(&self) -> Result<&str> {
         const FIELD: &str = "cookie.name";
         if !self.name.bytes().all(is_token) {
-            return Err(Error::config(
-                FIELD,
-                "must be a token: letters, digits and !#$%&'*+-.^_`|~ only",
-            ));
+            return Err(Error::config(FIELD, "must be a token: letters, digits and !#$%&'*+-.^_`|~ only"));
         }
         let mut bare = self.name.as_str();
         // Again and again: what stands behind a prefix may look like one itself.
@@ -381,9 +378,7 @@ fn host_name(domain: &str) -> Result<String> {
     let host = domain.strip_prefix('.').unwrap_or(domain);
     let well_formed = |label: &str| {
         (1..=MAX_LABEL).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
@@ -395,11 +390,7 @@ fn host_name(domain: &str) -> Result<String> {
         "must be a host name alone, without scheme, port or path; for an IP address leave it out"
     } else if host.len() > MAX_HOST || !host.split('.').all(well_formed) {
         "must be a host name such as `example.com`: parts of 1 to 63 letters, digits or inner `-`, 253 bytes in all"
-    } else if host
-        .rsplit('.')
-        .next()
-        .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()))
-    {
+    } else if host.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit())) {
         "must be a host name, not an IP address: leave it out for a cookie of this host alone"
     } else {
         return Ok(host.to_ascii_lowercase());

@@ -74,12 +74,7 @@ pub(crate) struct Gate {
 impl Gate {
     pub(crate) fn new(status: StatusStream, window: Duration, max_waiters: usize) -> Self {
         let waiters = Semaphore::new(max_waiters.min(Semaphore::MAX_PERMITS));
-        Self {
-            status,
-            window,
-            waiters,
-            started: Instant::now(),
-        }
+        Self { status, window, waiters, started: Instant::now() }
     }
 
     /// Returns at once while the store is connected; else waits for its return until the outage's window ends.
@@ -151,11 +146,7 @@ mod tests {
         let gate = gate(&sender, 9);
         advance(Duration::from_secs(4)).await;
         assert_eq!(wait(&gate).await.unwrap(), (false, Duration::from_secs(6)));
-        assert_eq!(
-            wait(&gate).await.unwrap(),
-            (false, Duration::ZERO),
-            "after the window nobody waits"
-        );
+        assert_eq!(wait(&gate).await.unwrap(), (false, Duration::ZERO), "after the window nobody waits");
         sender.connected();
         assert_eq!(wait(&gate).await.unwrap(), (true, Duration::ZERO));
     }

@@ -17,19 +17,13 @@ const MANY: usize = 2_500;
 /// Fails if a store in a fresh namespace already holds something, before a case clears what is not its own.
 async fn must_be_empty(store: &dyn Store) -> Verdict {
     let count = admin(store)?.len().await?;
-    check_eq!(
-        count,
-        0,
-        "a store in a fresh namespace is empty: it sees nothing but its own keys"
-    );
+    check_eq!(count, 0, "a store in a fresh namespace is empty: it sees nothing but its own keys");
     Ok(())
 }
 
 async fn fill(store: &dyn Store, keys: &[Key]) -> Verdict {
     stream::iter(keys.iter().map(Ok::<_, Failure>))
-        .try_for_each_concurrent(16, |key| async move {
-            Ok(store.set(key, bytes("value"), LONG).await?)
-        })
+        .try_for_each_concurrent(16, |key| async move { Ok(store.set(key, bytes("value"), LONG).await?) })
         .await
 }
 
@@ -45,12 +39,7 @@ async fn scanned(store: &dyn Store) -> Verdict<BTreeSet<Key>> {
 async fn expect_scanned(store: &dyn Store, expected: &[Key], rule: &str) -> Verdict {
     let seen = scanned(store).await?;
     let expected: BTreeSet<Key> = expected.iter().cloned().collect();
-    let texts = |keys: Vec<&Key>| {
-        keys.iter()
-            .take(5)
-            .map(|key| key.as_str().to_owned())
-            .collect::<Vec<_>>()
-    };
+    let texts = |keys: Vec<&Key>| keys.iter().take(5).map(|key| key.as_str().to_owned()).collect::<Vec<_>>();
     check!(
         seen == expected,
         rule,
@@ -76,12 +65,7 @@ pub(crate) async fn a_scan_yields_every_key_with_its_exact_text(cx: Cx) -> Verdi
     let mut keys: Vec<Key> = HOSTILE.into_iter().map(key).collect::<Verdict<_>>()?;
     keys.extend([key(&"k".repeat(Key::MAX_LEN))?, key("Case")?, key("case")?]);
     fill(cx.store(), &keys).await?;
-    expect_scanned(
-        cx.store(),
-        &keys,
-        "a scan yields the keys as they went in, no others",
-    )
-    .await
+    expect_scanned(cx.store(), &keys, "a scan yields the keys as they went in, no others").await
 }
 
 pub(crate) async fn a_scan_yields_live_keys_only(cx: Cx) -> Verdict {
@@ -96,18 +80,9 @@ pub(crate) async fn a_scan_yields_live_keys_only(cx: Cx) -> Verdict {
 pub(crate) async fn a_scan_yields_every_one_of_many_keys(cx: Cx) -> Verdict {
     let keys = numbered("many-", MANY)?;
     fill(cx.store(), &keys).await?;
-    expect_scanned(
-        cx.store(),
-        &keys,
-        "a scan yields every live key at least once, however many",
-    )
-    .await?;
+    expect_scanned(cx.store(), &keys, "a scan yields every live key at least once, however many").await?;
     let count = admin(cx.store())?.len().await?;
-    check_eq!(
-        count,
-        MANY as u64,
-        "len is the number of live values, however many"
-    );
+    check_eq!(count, MANY as u64, "len is the number of live values, however many");
     let cleared = admin(cx.store())?.clear().await?;
     check_eq!(cleared, MANY as u64, "clear removes every value, however many");
     must_have_nothing_left(cx.store(), &keys).await
@@ -136,20 +111,13 @@ pub(crate) async fn a_key_that_lives_through_a_scan_is_yielded(cx: Cx) -> Verdic
         // Comes and goes while the scan is under way: a scan by page number skips keys here.
         if let Some(going) = goes.get(changes) {
             other.destroy(going).await?;
-            other
-                .set(&key(&format!("comes-{changes}"))?, bytes("value"), LONG)
-                .await?;
+            other.set(&key(&format!("comes-{changes}"))?, bytes("value"), LONG).await?;
             changes += 1;
         }
     }
     let missed = stays.iter().filter(|key| !seen.contains(*key)).count();
     let rule = "a key that is live during the whole scan is yielded at least once";
-    check!(
-        missed == 0,
-        rule,
-        "{missed} of {} such keys were not",
-        stays.len()
-    );
+    check!(missed == 0, rule, "{missed} of {} such keys were not", stays.len());
     Ok(())
 }
 
@@ -158,11 +126,7 @@ pub(crate) async fn len_counts_live_values_only(cx: Cx) -> Verdict {
     let keys = numbered("live-", 3)?;
     fill(cx.store(), &keys).await?;
     fill(cx.store(), &keys).await?;
-    check_eq!(
-        admin.len().await?,
-        3,
-        "len counts each live value once, however often it was written"
-    );
+    check_eq!(admin.len().await?, 3, "len counts each live value once, however often it was written");
     cx.store().destroy(&keys[0]).await?;
     cx.store().set(&key("expired")?, bytes("value"), SHORT).await?;
     cx.outlive(SHORT).await?;
@@ -179,20 +143,10 @@ pub(crate) async fn clear_removes_every_value_and_counts_the_live_ones(cx: Cx) -
     cx.store().set(&key("expired")?, bytes("value"), SHORT).await?;
     cx.outlive(SHORT).await?;
     let cleared = admin.clear().await?;
-    check_eq!(
-        cleared,
-        keys.len() as u64,
-        "clear returns how many live values there were"
-    );
+    check_eq!(cleared, keys.len() as u64, "clear returns how many live values there were");
     must_have_nothing_left(cx.store(), &keys).await?;
     fill(cx.store(), &keys[..1]).await?;
-    expect_value(
-        cx.store(),
-        &keys[0],
-        b"value",
-        "a store that was cleared takes new values",
-    )
-    .await
+    expect_value(cx.store(), &keys[0], b"value", "a store that was cleared takes new values").await
 }
 
 pub(crate) async fn a_neighbour_is_neither_scanned_nor_counted(cx: Cx) -> Verdict {
@@ -205,11 +159,7 @@ pub(crate) async fn a_neighbour_is_neither_scanned_nor_counted(cx: Cx) -> Verdic
         fill(&*neighbour, &numbered("foreign-", 5)?).await?;
         let rule = "a scan yields this store's own keys only, whatever the names of its neighbours";
         expect_scanned(cx.store(), &own, rule).await?;
-        check_eq!(
-            admin(cx.store())?.len().await?,
-            2,
-            "len counts this store's own values only"
-        );
+        check_eq!(admin(cx.store())?.len().await?, 2, "len counts this store's own values only");
         let rule = "a key of one namespace is not that of another";
         expect_value(cx.store(), &own[0], b"value", rule).await?;
         expect_value(&*neighbour, &own[0], b"the neighbour's", rule).await?;
@@ -226,11 +176,7 @@ pub(crate) async fn clear_leaves_the_neighbours_alone(cx: Cx) -> Verdict {
     }
     must_be_empty(cx.store()).await?;
     fill(cx.store(), &keys).await?;
-    check_eq!(
-        admin(cx.store())?.clear().await?,
-        3,
-        "clear counts this store's own values only"
-    );
+    check_eq!(admin(cx.store())?.clear().await?, 3, "clear counts this store's own values only");
     for neighbour in &neighbours {
         for key in &keys {
             let rule = "clear removes this store's own values only, whatever the names of its neighbours";
@@ -286,18 +232,10 @@ pub(crate) async fn sweep_never_deletes_a_live_value(cx: Cx) -> Verdict {
 pub(crate) async fn sweep_deletes_at_most_its_limit(cx: Cx) -> Verdict {
     let expired = numbered("expired-", 20)?;
     mixed(&cx, &[], &expired).await?;
-    check_eq!(
-        admin(cx.store())?.sweep(0).await?,
-        0,
-        "sweep with a limit of 0 deletes nothing"
-    );
+    check_eq!(admin(cx.store())?.sweep(0).await?, 0, "sweep with a limit of 0 deletes nothing");
     let swept = sweep_all(cx.store(), 7).await?;
     // The 20 and the witness; fewer where the backend expires by itself.
-    check!(
-        swept <= 21,
-        "sweep counts each value once",
-        "it counted {swept} of 21"
-    );
+    check!(swept <= 21, "sweep counts each value once", "it counted {swept} of 21");
     let again = admin(cx.store())?.sweep(100).await?;
     check_eq!(again, 0, "sweep returns 0 when nothing expired is left");
     Ok(())
@@ -306,11 +244,7 @@ pub(crate) async fn sweep_deletes_at_most_its_limit(cx: Cx) -> Verdict {
 pub(crate) async fn sweep_of_live_values_only_is_zero(cx: Cx) -> Verdict {
     let live = numbered("live-", 10)?;
     fill(cx.store(), &live).await?;
-    check_eq!(
-        admin(cx.store())?.sweep(100).await?,
-        0,
-        "sweep is 0 when nothing has expired"
-    );
+    check_eq!(admin(cx.store())?.sweep(100).await?, 0, "sweep is 0 when nothing has expired");
     expect_scanned(cx.store(), &live, "sweep never deletes a live value").await
 }
 
@@ -325,11 +259,5 @@ pub(crate) async fn a_swept_key_is_absent_and_free(cx: Cx) -> Verdict {
     }
     cx.store().set(&expired[0], bytes("new"), LONG).await?;
     sweep_all(cx.store(), 2).await?;
-    expect_value(
-        cx.store(),
-        &expired[0],
-        b"new",
-        "a key that was swept takes a new value",
-    )
-    .await
+    expect_value(cx.store(), &expired[0], b"new", "a key that was swept takes a new value").await
 }

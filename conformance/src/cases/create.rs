@@ -19,13 +19,7 @@ pub(crate) async fn create_under_an_absent_key_stores_and_is_true(cx: Cx) -> Ver
 pub(crate) async fn create_gives_the_value_its_ttl(cx: Cx) -> Verdict {
     let key = key("short-lived")?;
     atomic(cx.store())?.create(&key, bytes("value"), SHORT).await?;
-    cx.wait_gone(
-        cx.store(),
-        &key,
-        SHORT,
-        "a value that was created expires with its ttl",
-    )
-    .await
+    cx.wait_gone(cx.store(), &key, SHORT, "a value that was created expires with its ttl").await
 }
 
 pub(crate) async fn create_under_a_live_key_is_false_and_keeps_the_value(cx: Cx) -> Verdict {
@@ -35,11 +29,7 @@ pub(crate) async fn create_under_a_live_key_is_false_and_keeps_the_value(cx: Cx)
         cx.store().set(&key, bytes(old), LONG).await?;
         for new in ["new", "old", ""] {
             let created = atomic.create(&key, bytes(new), LONG).await?;
-            check_eq!(
-                created,
-                false,
-                "create under a live key is false, whatever the values are"
-            );
+            check_eq!(created, false, "create under a live key is false, whatever the values are");
             let rule = "a create that is false changes nothing";
             expect_value(cx.store(), &key, old.as_bytes(), rule).await?;
         }
@@ -78,11 +68,7 @@ pub(crate) async fn create_over_an_expired_value_is_true(cx: Cx) -> Verdict {
     cx.store().set(&key, bytes("old"), SHORT).await?;
     cx.outlive(SHORT).await?;
     let created = atomic(cx.store())?.create(&key, bytes("new"), LONG).await?;
-    check_eq!(
-        created,
-        true,
-        "an expired value that is not swept yet is no obstacle to create"
-    );
+    check_eq!(created, true, "an expired value that is not swept yet is no obstacle to create");
     expect_value(cx.store(), &key, b"new", "get sees what create stored").await
 }
 
@@ -106,10 +92,7 @@ pub(crate) async fn what_is_created_is_an_ordinary_value(cx: Cx) -> Verdict {
     expect_value(cx.store(), &created, b"set", rule).await?;
     let other = cx.second_handle().await?;
     expect_value(&*other, &emptied, b"", "another handle sees what create stored").await?;
-    let destroyed = (
-        cx.store().destroy(&created).await?,
-        cx.store().destroy(&emptied).await?,
-    );
+    let destroyed = (cx.store().destroy(&created).await?, cx.store().destroy(&emptied).await?);
     check_eq!(destroyed, (true, true), "destroy removes what create stored");
     Ok(())
 }
@@ -127,11 +110,7 @@ pub(crate) async fn a_dropped_create_leaves_nothing_or_the_value(cx: Cx) -> Verd
             show_found(found.as_deref())
         );
         if let Some(answer) = ended {
-            check_eq!(
-                answer?,
-                true,
-                "create under an absent key is true, also after dropped calls"
-            );
+            check_eq!(answer?, true, "create under an absent key is true, also after dropped calls");
             return expect_value(cx.store(), &key, b"created", "get sees what create stored").await;
         }
     }

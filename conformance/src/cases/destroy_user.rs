@@ -24,11 +24,7 @@ pub(crate) async fn destroy_user_removes_every_value_of_the_user(cx: Cx) -> Verd
         log_in(cx.store(), key, "alice").await?;
     }
     let removed = indexed(cx.store())?.destroy_user("alice", None).await?;
-    check_eq!(
-        removed,
-        3,
-        "destroy_user returns how many live values were removed"
-    );
+    check_eq!(removed, 3, "destroy_user returns how many live values were removed");
     for key in &keys {
         expect_none(cx.store(), key, "destroy_user removes every value of the user").await?;
     }
@@ -45,21 +41,10 @@ pub(crate) async fn destroy_user_spares_the_excepted_key(cx: Cx) -> Verdict {
     }
     let removed = indexed(cx.store())?.destroy_user("alice", Some(&current)).await?;
     check_eq!(removed, 2, "destroy_user does not count the excepted key");
-    expect_value(
-        cx.store(),
-        &current,
-        b"session",
-        "destroy_user spares the excepted key",
-    )
-    .await?;
+    expect_value(cx.store(), &current, b"session", "destroy_user spares the excepted key").await?;
     expect_listed(cx.store(), "alice", &[&current], "the excepted key stays bound").await?;
     for key in [&other, &elder] {
-        expect_none(
-            cx.store(),
-            key,
-            "destroy_user removes every other value of the user",
-        )
-        .await?;
+        expect_none(cx.store(), key, "destroy_user removes every other value of the user").await?;
     }
     Ok(())
 }
@@ -69,19 +54,9 @@ pub(crate) async fn an_excepted_key_of_somebody_else_spares_nothing(cx: Cx) -> V
     log_in(cx.store(), &hers, "alice").await?;
     log_in(cx.store(), &his, "bob").await?;
     let removed = indexed(cx.store())?.destroy_user("alice", Some(&his)).await?;
-    check_eq!(
-        removed,
-        1,
-        "an excepted key of another user spares none of this one's"
-    );
+    check_eq!(removed, 1, "an excepted key of another user spares none of this one's");
     expect_none(cx.store(), &hers, "destroy_user removes every value of the user").await?;
-    expect_value(
-        cx.store(),
-        &his,
-        b"session",
-        "destroy_user leaves other users alone",
-    )
-    .await
+    expect_value(cx.store(), &his, b"session", "destroy_user leaves other users alone").await
 }
 
 pub(crate) async fn destroy_user_of_an_unknown_user_is_zero(cx: Cx) -> Verdict {
@@ -89,13 +64,7 @@ pub(crate) async fn destroy_user_of_an_unknown_user_is_zero(cx: Cx) -> Verdict {
     log_in(cx.store(), &one, "alice").await?;
     let removed = indexed(cx.store())?.destroy_user("nobody", None).await?;
     check_eq!(removed, 0, "destroy_user of an unknown user is Ok(0)");
-    expect_value(
-        cx.store(),
-        &one,
-        b"session",
-        "destroy_user leaves other users alone",
-    )
-    .await
+    expect_value(cx.store(), &one, b"session", "destroy_user leaves other users alone").await
 }
 
 pub(crate) async fn destroy_user_leaves_other_users_alone(cx: Cx) -> Verdict {
@@ -109,37 +78,16 @@ pub(crate) async fn destroy_user_leaves_other_users_alone(cx: Cx) -> Verdict {
     check_eq!(removed, 1, "destroy_user counts the values of its user only");
     for name in ["ali", "alice2", "Alice"] {
         let key = key(&format!("session-of-{name}"))?;
-        expect_value(
-            cx.store(),
-            &key,
-            b"session",
-            "destroy_user leaves other users alone",
-        )
-        .await?;
-        expect_listed(
-            cx.store(),
-            name,
-            &[&key],
-            "destroy_user leaves the bindings of other users alone",
-        )
-        .await?;
+        expect_value(cx.store(), &key, b"session", "destroy_user leaves other users alone").await?;
+        expect_listed(cx.store(), name, &[&key], "destroy_user leaves the bindings of other users alone")
+            .await?;
     }
-    expect_value(
-        cx.store(),
-        &key("of-nobody")?,
-        b"session",
-        "destroy_user leaves unbound keys alone",
-    )
-    .await
+    expect_value(cx.store(), &key("of-nobody")?, b"session", "destroy_user leaves unbound keys alone").await
 }
 
 pub(crate) async fn destroy_user_counts_only_live_values(cx: Cx) -> Verdict {
-    let (live, expired, destroyed, never) = (
-        key("live")?,
-        key("expired")?,
-        key("destroyed")?,
-        key("never-set")?,
-    );
+    let (live, expired, destroyed, never) =
+        (key("live")?, key("expired")?, key("destroyed")?, key("never-set")?);
     log_in(cx.store(), &live, "alice").await?;
     log_in(cx.store(), &destroyed, "alice").await?;
     cx.store().destroy(&destroyed).await?;
@@ -160,36 +108,20 @@ pub(crate) async fn a_user_may_have_many_keys(cx: Cx) -> Verdict {
         })
         .await?;
     let listed = indexed(store)?.keys_of("alice").await?;
-    check_eq!(
-        listed.len(),
-        MANY,
-        "keys_of returns every key of a user, however many"
-    );
-    let removed = indexed(store)?
-        .destroy_user("alice", Some(&key("session-7")?))
-        .await?;
-    check_eq!(
-        removed,
-        MANY as u64 - 1,
-        "destroy_user removes every value of a user, however many"
-    );
+    check_eq!(listed.len(), MANY, "keys_of returns every key of a user, however many");
+    let removed = indexed(store)?.destroy_user("alice", Some(&key("session-7")?)).await?;
+    check_eq!(removed, MANY as u64 - 1, "destroy_user removes every value of a user, however many");
     let mut left = 0;
     for key in &listed {
         left += usize::from(store.get(key).await?.is_some());
     }
-    check_eq!(
-        left,
-        1,
-        "destroy_user removes every value of a user but the excepted one"
-    );
+    check_eq!(left, 1, "destroy_user removes every value of a user but the excepted one");
     Ok(())
 }
 
 pub(crate) async fn destroy_user_removes_all_that_was_bound_before_it(cx: Cx) -> Verdict {
     let other = cx.second_handle().await?;
-    let before: Vec<Key> = (0..40)
-        .map(|number| key(&format!("before-{number}")))
-        .collect::<Verdict<_>>()?;
+    let before: Vec<Key> = (0..40).map(|number| key(&format!("before-{number}"))).collect::<Verdict<_>>()?;
     for key in &before {
         log_in(cx.store(), key, "alice").await?;
     }
@@ -213,11 +145,7 @@ pub(crate) async fn destroy_user_removes_all_that_was_bound_before_it(cx: Cx) ->
     for key in &before {
         expect_none(cx.store(), key, rule).await?;
     }
-    check!(
-        removed >= 40,
-        rule,
-        "it removed {removed} values of the 40 bound before"
-    );
+    check!(removed >= 40, rule, "it removed {removed} values of the 40 bound before");
     all(logins).await?;
     // What was bound meanwhile is either gone or listed: a binding never gets lost while its value lives.
     let listed = indexed(cx.store())?.keys_of("alice").await?;
@@ -226,11 +154,7 @@ pub(crate) async fn destroy_user_removes_all_that_was_bound_before_it(cx: Cx) ->
             let key = key(&format!("during-{task}-{number}"))?;
             let live = cx.store().get(&key).await?.is_some();
             let rule = "a key bound during destroy_user is either removed or still bound";
-            check!(
-                live == listed.contains(&key),
-                rule,
-                "a value is live but not listed for its user"
-            );
+            check!(live == listed.contains(&key), rule, "a value is live but not listed for its user");
         }
     }
     Ok(())

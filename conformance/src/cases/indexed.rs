@@ -25,11 +25,7 @@ pub(crate) async fn expect_listed(store: &dyn Store, user: &str, expected: &[&Ke
     let listed = indexed(store)?.keys_of(user).await?;
     let texts: BTreeSet<&str> = listed.iter().map(Key::as_str).collect();
     let wanted: BTreeSet<&str> = expected.iter().map(|key| key.as_str()).collect();
-    check!(
-        texts == wanted,
-        rule,
-        "keys_of returned {texts:?} instead of {wanted:?}"
-    );
+    check!(texts == wanted, rule, "keys_of returned {texts:?} instead of {wanted:?}");
     check!(
         listed.len() == texts.len(),
         "keys_of returns each key once",
@@ -43,21 +39,10 @@ pub(crate) async fn expect_listed(store: &dyn Store, user: &str, expected: &[&Ke
 pub(crate) async fn a_bound_key_is_listed(cx: Cx) -> Verdict {
     let (one, two) = (key("one")?, key("two")?);
     log_in(cx.store(), &one, "alice").await?;
-    expect_listed(
-        cx.store(),
-        "alice",
-        &[&one],
-        "keys_of returns a bound key whose value is live",
-    )
-    .await?;
+    expect_listed(cx.store(), "alice", &[&one], "keys_of returns a bound key whose value is live").await?;
     log_in(cx.store(), &two, "alice").await?;
-    expect_listed(
-        cx.store(),
-        "alice",
-        &[&one, &two],
-        "keys_of returns every bound key whose value is live",
-    )
-    .await
+    expect_listed(cx.store(), "alice", &[&one, &two], "keys_of returns every bound key whose value is live")
+        .await
 }
 
 pub(crate) async fn an_unknown_user_has_no_keys(cx: Cx) -> Verdict {
@@ -69,48 +54,21 @@ pub(crate) async fn a_binding_is_seen_by_another_handle(cx: Cx) -> Verdict {
     let (one, other) = (key("one")?, cx.second_handle().await?);
     expect_listed(&*other, "alice", &[], "keys_of an unknown user is empty").await?;
     log_in(cx.store(), &one, "alice").await?;
-    expect_listed(
-        &*other,
-        "alice",
-        &[&one],
-        "a binding is seen by every handle at once",
-    )
-    .await?;
+    expect_listed(&*other, "alice", &[&one], "a binding is seen by every handle at once").await?;
     let removed = indexed(&*other)?.destroy_user("alice", None).await?;
-    check_eq!(
-        removed,
-        1,
-        "destroy_user through another handle removes what was bound here"
-    );
-    expect_none(
-        cx.store(),
-        &one,
-        "destroy_user removes the value for every handle",
-    )
-    .await
+    check_eq!(removed, 1, "destroy_user through another handle removes what was bound here");
+    expect_none(cx.store(), &one, "destroy_user removes the value for every handle").await
 }
 
 pub(crate) async fn a_key_bound_before_its_value_is_listed_when_it_has_one(cx: Cx) -> Verdict {
     let early = key("early")?;
     indexed(cx.store())?.bind(&early, "alice", LONG).await?;
-    expect_listed(
-        cx.store(),
-        "alice",
-        &[],
-        "a bound key without a value is not listed",
-    )
-    .await?;
+    expect_listed(cx.store(), "alice", &[], "a bound key without a value is not listed").await?;
     // Another user and key, for the store may have dropped that entry as stale when it came across it.
     let late = key("late")?;
     indexed(cx.store())?.bind(&late, "bob", LONG).await?;
     cx.store().set(&late, bytes("session"), LONG).await?;
-    expect_listed(
-        cx.store(),
-        "bob",
-        &[&late],
-        "a key may be bound before its value is there",
-    )
-    .await
+    expect_listed(cx.store(), "bob", &[&late], "a key may be bound before its value is there").await
 }
 
 pub(crate) async fn a_destroyed_key_is_not_listed(cx: Cx) -> Verdict {
@@ -118,13 +76,7 @@ pub(crate) async fn a_destroyed_key_is_not_listed(cx: Cx) -> Verdict {
     log_in(cx.store(), &gone, "alice").await?;
     log_in(cx.store(), &stays, "alice").await?;
     cx.store().destroy(&gone).await?;
-    expect_listed(
-        cx.store(),
-        "alice",
-        &[&stays],
-        "keys_of returns only keys whose values are live",
-    )
-    .await
+    expect_listed(cx.store(), "alice", &[&stays], "keys_of returns only keys whose values are live").await
 }
 
 pub(crate) async fn an_expired_key_is_not_listed(cx: Cx) -> Verdict {
@@ -133,13 +85,7 @@ pub(crate) async fn an_expired_key_is_not_listed(cx: Cx) -> Verdict {
     indexed(cx.store())?.bind(&gone, "alice", LONG).await?;
     cx.store().set(&gone, bytes("session"), SHORT).await?;
     cx.outlive(SHORT).await?;
-    expect_listed(
-        cx.store(),
-        "alice",
-        &[&stays],
-        "keys_of returns only keys whose values are live",
-    )
-    .await
+    expect_listed(cx.store(), "alice", &[&stays], "keys_of returns only keys whose values are live").await
 }
 
 pub(crate) async fn binding_again_lists_the_key_once(cx: Cx) -> Verdict {
@@ -147,13 +93,7 @@ pub(crate) async fn binding_again_lists_the_key_once(cx: Cx) -> Verdict {
     for _ in 0..3 {
         log_in(cx.store(), &one, "alice").await?;
     }
-    expect_listed(
-        cx.store(),
-        "alice",
-        &[&one],
-        "a key that was bound three times is listed once",
-    )
-    .await
+    expect_listed(cx.store(), "alice", &[&one], "a key that was bound three times is listed once").await
 }
 
 pub(crate) async fn binding_again_renews_the_binding(cx: Cx) -> Verdict {
@@ -162,13 +102,7 @@ pub(crate) async fn binding_again_renews_the_binding(cx: Cx) -> Verdict {
     indexed(cx.store())?.bind(&one, "alice", SHORT).await?;
     indexed(cx.store())?.bind(&one, "alice", LONG).await?;
     cx.outlive(SHORT).await?;
-    expect_listed(
-        cx.store(),
-        "alice",
-        &[&one],
-        "binding again renews the ttl of the binding",
-    )
-    .await
+    expect_listed(cx.store(), "alice", &[&one], "binding again renews the ttl of the binding").await
 }
 
 pub(crate) async fn an_expired_binding_is_not_listed(cx: Cx) -> Verdict {
@@ -195,13 +129,7 @@ pub(crate) async fn an_expired_binding_is_not_listed(cx: Cx) -> Verdict {
             );
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
-        return expect_value(
-            cx.store(),
-            &one,
-            b"session",
-            "the end of a binding leaves the value",
-        )
-        .await;
+        return expect_value(cx.store(), &one, b"session", "the end of a binding leaves the value").await;
     }
     Err(Failure::too_slow())
 }
@@ -215,11 +143,7 @@ pub(crate) async fn binding_to_another_user_moves_the_key(cx: Cx) -> Verdict {
     expect_listed(cx.store(), "bob", &[&moved], rule).await?;
     expect_listed(cx.store(), "alice", &[&stays], rule).await?;
     let removed = indexed(cx.store())?.destroy_user("alice", None).await?;
-    check_eq!(
-        removed,
-        1,
-        "destroy_user does not count a key that was moved to another user"
-    );
+    check_eq!(removed, 1, "destroy_user does not count a key that was moved to another user");
     let rule = "destroy_user leaves a key that was moved to another user";
     expect_value(cx.store(), &moved, b"session", rule).await
 }
@@ -241,39 +165,18 @@ pub(crate) async fn a_binding_survives_writes_to_the_value(cx: Cx) -> Verdict {
     let one = key("one")?;
     log_in(cx.store(), &one, "alice").await?;
     cx.store().set(&one, bytes("another value"), LONG).await?;
-    expect_listed(
-        cx.store(),
-        "alice",
-        &[&one],
-        "a binding survives a set of the value",
-    )
-    .await
+    expect_listed(cx.store(), "alice", &[&one], "a binding survives a set of the value").await
 }
 
 pub(crate) async fn users_are_told_apart_whatever_their_names(cx: Cx) -> Verdict {
     let long = "u".repeat(254);
     let mut users: Vec<String> = HOSTILE.into_iter().map(String::from).collect();
     users.extend(
-        [
-            "a",
-            "aa",
-            "A",
-            "a:",
-            "a:b",
-            "Alice",
-            "alice",
-            "al\u{131}ce",
-            "stra\u{df}e",
-            "strasse",
-        ]
-        .map(String::from),
+        ["a", "aa", "A", "a:", "a:b", "Alice", "alice", "al\u{131}ce", "stra\u{df}e", "strasse"]
+            .map(String::from),
     );
     users.extend(["\u{e9}", "e\u{301}", "e", "\u{1f9e5}", "a b", "with space"].map(String::from));
-    users.extend([
-        format!("{long}a"),
-        format!("{long}b"),
-        format!("{}\u{e9}", &long[1..]),
-    ]);
+    users.extend([format!("{long}a"), format!("{long}b"), format!("{}\u{e9}", &long[1..])]);
     let mut keys = Vec::new();
     for (number, user) in users.iter().enumerate() {
         let key = key(&format!("session-{number}"))?;
@@ -286,11 +189,7 @@ pub(crate) async fn users_are_told_apart_whatever_their_names(cx: Cx) -> Verdict
     }
     for user in users.iter().step_by(2) {
         let removed = indexed(cx.store())?.destroy_user(user, None).await?;
-        check_eq!(
-            removed,
-            1,
-            "destroy_user removes the keys of one user, whatever the name"
-        );
+        check_eq!(removed, 1, "destroy_user removes the keys of one user, whatever the name");
     }
     for (number, (user, key)) in users.iter().zip(&keys).enumerate() {
         let expected: &[&Key] = if number % 2 == 0 { &[] } else { &[key] };

@@ -114,11 +114,7 @@ pub(crate) async fn of_parallel_destroys_exactly_one_is_true(cx: Cx) -> Verdict 
             tasks.spawn(async move { Verdict::Ok(store.destroy(&key).await?) });
         }
         let removed = all(tasks).await?.into_iter().filter(|&removed| removed).count();
-        check_eq!(
-            removed,
-            1,
-            "one value is removed once: of parallel destroys exactly one is true"
-        );
+        check_eq!(removed, 1, "one value is removed once: of parallel destroys exactly one is true");
         expect_none(cx.store(), &key, "after destroy no reader sees the value").await?;
     }
     Ok(())

@@ -52,11 +52,7 @@ async fn one_creator_wins(cx: &Cx, key: &Key) -> Verdict {
         });
     }
     let winners: Vec<Bytes> = all(tasks).await?.into_iter().flatten().collect();
-    check_eq!(
-        winners.len(),
-        1,
-        "of parallel creates of one key exactly one is true"
-    );
+    check_eq!(winners.len(), 1, "of parallel creates of one key exactly one is true");
     let rule = "after parallel creates the winner's value is there";
     expect_value(cx.store(), key, &winners[0], rule).await
 }
@@ -69,35 +65,20 @@ pub(crate) async fn of_parallel_replaces_of_one_value_exactly_one_is_done(cx: Cx
         let (store, key) = (Arc::clone(&handles[task % 2]), key.clone());
         tasks.spawn(async move {
             let value = Bytes::from(format!("of task {task}"));
-            let answer = atomic(&*store)?
-                .replace(&key, b"base", value.clone(), LONG)
-                .await?;
+            let answer = atomic(&*store)?.replace(&key, b"base", value.clone(), LONG).await?;
             Verdict::Ok((answer, value))
         });
     }
     let answers = all(tasks).await?;
-    let done: Vec<&Bytes> = answers
-        .iter()
-        .filter(|(answer, _)| *answer == Swapped::Done)
-        .map(|(_, value)| value)
-        .collect();
-    check_eq!(
-        done.len(),
-        1,
-        "of parallel replaces that expect one value exactly one is Done"
-    );
+    let done: Vec<&Bytes> =
+        answers.iter().filter(|(answer, _)| *answer == Swapped::Done).map(|(_, value)| value).collect();
+    check_eq!(done.len(), 1, "of parallel replaces that expect one value exactly one is Done");
     let winner = done[0];
     for (answer, _) in answers.iter().filter(|(answer, _)| *answer != Swapped::Done) {
         let rule = "a replace that lost a race is a Conflict with the winner's value";
         expect_swapped(answer, &Swapped::Conflict(winner.clone()), rule)?;
     }
-    expect_value(
-        cx.store(),
-        &key,
-        winner,
-        "after a race of replaces the winner's value is there",
-    )
-    .await
+    expect_value(cx.store(), &key, winner, "after a race of replaces the winner's value is there").await
 }
 
 pub(crate) async fn a_counter_that_many_tasks_increment_loses_nothing(cx: Cx) -> Verdict {
@@ -128,11 +109,7 @@ async fn increment(store: &dyn Store, key: &Key, mut base: Bytes, task: usize) -
     // Each failure means that another task succeeded, so there are no more of them than increments.
     for _ in 0..=COUNTERS * INCREMENTS {
         let mut next = base.to_vec();
-        check_eq!(
-            next.len(),
-            1 + COUNTERS,
-            "a Conflict holds the latest committed value"
-        );
+        check_eq!(next.len(), 1 + COUNTERS, "a Conflict holds the latest committed value");
         next[0] = next[0].wrapping_add(1);
         next[1 + task] = next[1 + task].wrapping_add(1);
         let next = Bytes::from(next);
@@ -144,10 +121,7 @@ async fn increment(store: &dyn Store, key: &Key, mut base: Bytes, task: usize) -
     }
     let rule =
         "a replace that expects the value of the last Conflict fails only if another one succeeded meanwhile";
-    Err(Failure::new(
-        rule,
-        "it failed more often than there were successes",
-    ))
+    Err(Failure::new(rule, "it failed more often than there were successes"))
 }
 
 pub(crate) async fn a_destroyed_value_is_never_replaced_back(cx: Cx) -> Verdict {
@@ -155,10 +129,7 @@ pub(crate) async fn a_destroyed_value_is_never_replaced_back(cx: Cx) -> Verdict 
     for round in 0..ROUNDS {
         let key = key(&format!("round-{round}"))?;
         cx.store().set(&key, bytes("base"), LONG).await?;
-        let (writer, destroyer) = (
-            Arc::clone(&handles[round % 2]),
-            Arc::clone(&handles[(round + 1) % 2]),
-        );
+        let (writer, destroyer) = (Arc::clone(&handles[round % 2]), Arc::clone(&handles[(round + 1) % 2]));
         let (writers_key, destroyers_key) = (key.clone(), key.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
@@ -166,9 +137,7 @@ pub(crate) async fn a_destroyed_value_is_never_replaced_back(cx: Cx) -> Verdict 
             let mut base = bytes("base");
             for step in 0..4 {
                 let next = Bytes::from(format!("step {step}"));
-                let answer = atomic(&*writer)?
-                    .replace(&writers_key, &base, next.clone(), LONG)
-                    .await?;
+                let answer = atomic(&*writer)?.replace(&writers_key, &base, next.clone(), LONG).await?;
                 if answer == Swapped::Gone {
                     return Ok(());
                 }
@@ -181,11 +150,7 @@ pub(crate) async fn a_destroyed_value_is_never_replaced_back(cx: Cx) -> Verdict 
         tasks.spawn(async move {
             stagger(round, 1).await;
             let destroyed = destroyer.destroy(&destroyers_key).await?;
-            check_eq!(
-                destroyed,
-                true,
-                "destroy of a live value is true, whoever replaces it meanwhile"
-            );
+            check_eq!(destroyed, true, "destroy of a live value is true, whoever replaces it meanwhile");
             Ok(())
         });
         all(tasks).await?;
@@ -229,18 +194,12 @@ pub(crate) async fn a_touch_never_undoes_a_replace(cx: Cx) -> Verdict {
             stagger(round, 0).await;
             for _ in 0..3 {
                 let touched = atomic(&*toucher)?.touch(&touchers_key, LONG).await?;
-                check_eq!(
-                    touched,
-                    true,
-                    "touch of a live value is true, whoever replaces it meanwhile"
-                );
+                check_eq!(touched, true, "touch of a live value is true, whoever replaces it meanwhile");
             }
             Ok(())
         });
         stagger(round, 1).await;
-        let answer = atomic(&*handles[(round + 1) % 2])?
-            .replace(&key, b"old", bytes("new"), LONG)
-            .await?;
+        let answer = atomic(&*handles[(round + 1) % 2])?.replace(&key, b"old", bytes("new"), LONG).await?;
         let rule = "touch is no conflict for a replace: the value stays the same";
         expect_swapped(&answer, &Swapped::Done, rule)?;
         all(tasks).await?;
@@ -261,9 +220,7 @@ pub(crate) async fn of_remove_and_replace_exactly_one_wins(cx: Cx) -> Verdict {
             Verdict::Ok(atomic(&*remover)?.remove(&removers_key, b"base").await?)
         });
         stagger(round, 1).await;
-        let replaced = atomic(&*handles[(round + 1) % 2])?
-            .replace(&key, b"base", bytes("new"), LONG)
-            .await?;
+        let replaced = atomic(&*handles[(round + 1) % 2])?.replace(&key, b"base", bytes("new"), LONG).await?;
         let removed = all(tasks).await?.pop().unwrap_or(Swapped::Gone);
         let found = cx.store().get(&key).await?;
         let consistent = match (&removed, &replaced, found.as_deref()) {

@@ -73,19 +73,9 @@ pub(crate) async fn remove_compares_every_byte(cx: Cx) -> Verdict {
         let answer = atomic.remove(&key, &expected).await?;
         let rule = "remove compares byte for byte: a lookalike is a Conflict";
         expect_swapped(&answer, &Swapped::Conflict(stored.clone()), rule)?;
-        expect_value(
-            cx.store(),
-            &key,
-            &stored,
-            "a remove that is a Conflict removes nothing",
-        )
-        .await?;
+        expect_value(cx.store(), &key, &stored, "a remove that is a Conflict removes nothing").await?;
         let answer = atomic.remove(&key, &stored).await?;
-        expect_swapped(
-            &answer,
-            &Swapped::Done,
-            "remove finds any bytes equal to themselves",
-        )?;
+        expect_swapped(&answer, &Swapped::Done, "remove finds any bytes equal to themselves")?;
     }
     Ok(())
 }

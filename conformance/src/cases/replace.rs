@@ -48,10 +48,7 @@ pub(crate) fn lookalikes() -> Vec<(Bytes, Bytes)> {
     .map(|(stored, expected)| (bytes(stored), bytes(expected)))
     .collect();
     // Not UTF-8, one bit apart; and large, the last byte apart.
-    pairs.push((
-        Bytes::from_static(b"\xff\xfe\x01"),
-        Bytes::from_static(b"\xff\xfe\x00"),
-    ));
+    pairs.push((Bytes::from_static(b"\xff\xfe\x01"), Bytes::from_static(b"\xff\xfe\x00")));
     pairs.push((Bytes::from_static(b"\xff"), Bytes::from_static(b"\xef\xbf\xbd")));
     let (mut large, mut other) = (vec![b'x'; 100_000], vec![b'x'; 100_000]);
     large.push(b'0');
@@ -63,24 +60,14 @@ pub(crate) fn lookalikes() -> Vec<(Bytes, Bytes)> {
 pub(crate) async fn replace_of_the_expected_value_is_done(cx: Cx) -> Verdict {
     let (key, atomic) = (key("swapped")?, atomic(cx.store())?);
     cx.store().set(&key, bytes("one"), LONG).await?;
-    for (expected, value) in [
-        ("one", "two"),
-        ("two", ""),
-        ("", "three, which is longer"),
-        ("three, which is longer", "4"),
-    ] {
-        let answer = atomic
-            .replace(&key, expected.as_bytes(), bytes(value), LONG)
-            .await?;
+    for (expected, value) in
+        [("one", "two"), ("two", ""), ("", "three, which is longer"), ("three, which is longer", "4")]
+    {
+        let answer = atomic.replace(&key, expected.as_bytes(), bytes(value), LONG).await?;
         let rule = "replace is Done when the live value equals what is expected";
         expect_swapped(&answer, &Swapped::Done, rule)?;
-        expect_value(
-            cx.store(),
-            &key,
-            value.as_bytes(),
-            "a replace that is Done stores the new value",
-        )
-        .await?;
+        expect_value(cx.store(), &key, value.as_bytes(), "a replace that is Done stores the new value")
+            .await?;
     }
     Ok(())
 }
@@ -107,19 +94,11 @@ pub(crate) async fn a_conflicting_replace_changes_nothing(cx: Cx) -> Verdict {
     let (key, atomic) = (key("contended")?, atomic(cx.store())?);
     cx.store().set(&key, bytes("current"), LONG).await?;
     for expected in ["another", "", "curren", "current!"] {
-        let answer = atomic
-            .replace(&key, expected.as_bytes(), bytes("new"), SHORT)
-            .await?;
+        let answer = atomic.replace(&key, expected.as_bytes(), bytes("new"), SHORT).await?;
         let rule = "replace is a Conflict when another value is there";
         expect_swapped(&answer, &Swapped::Conflict(bytes("current")), rule)?;
     }
-    expect_value(
-        cx.store(),
-        &key,
-        b"current",
-        "a replace that is a Conflict writes nothing",
-    )
-    .await?;
+    expect_value(cx.store(), &key, b"current", "a replace that is a Conflict writes nothing").await?;
     cx.outlive(SHORT).await?;
     let rule = "a replace that is a Conflict does not shorten the ttl";
     expect_value(cx.store(), &key, b"current", rule).await
@@ -135,10 +114,7 @@ pub(crate) async fn a_conflicting_replace_does_not_lengthen_the_ttl(cx: Cx) -> V
             let rule = "a replace that is a Conflict does not lengthen the ttl";
             return cx.wait_gone(cx.store(), &key, ttl, rule).await;
         }
-        let (rule, seen) = (
-            "replace is a Conflict when another value is there",
-            show_swapped(&answer),
-        );
+        let (rule, seen) = ("replace is a Conflict when another value is there", show_swapped(&answer));
         check!(!cannot_have_expired(start, ttl), rule, "the answer was {seen}");
     }
     Err(Failure::too_slow())
@@ -152,19 +128,9 @@ pub(crate) async fn replace_compares_every_byte(cx: Cx) -> Verdict {
         let answer = atomic.replace(&key, &expected, bytes("new"), LONG).await?;
         let rule = "replace compares byte for byte: a lookalike is a Conflict";
         expect_swapped(&answer, &Swapped::Conflict(stored.clone()), rule)?;
-        expect_value(
-            cx.store(),
-            &key,
-            &stored,
-            "a replace that is a Conflict writes nothing",
-        )
-        .await?;
+        expect_value(cx.store(), &key, &stored, "a replace that is a Conflict writes nothing").await?;
         let answer = atomic.replace(&key, &stored, bytes("new"), LONG).await?;
-        expect_swapped(
-            &answer,
-            &Swapped::Done,
-            "replace finds any bytes equal to themselves",
-        )?;
+        expect_swapped(&answer, &Swapped::Done, "replace finds any bytes equal to themselves")?;
     }
     Ok(())
 }
@@ -173,9 +139,7 @@ pub(crate) async fn replace_of_an_absent_key_is_gone_and_creates_nothing(cx: Cx)
     let (key, atomic) = (key("never-set")?, atomic(cx.store())?);
     // Nothing is not the same as an empty value.
     for expected in ["value", ""] {
-        let answer = atomic
-            .replace(&key, expected.as_bytes(), bytes("new"), LONG)
-            .await?;
+        let answer = atomic.replace(&key, expected.as_bytes(), bytes("new"), LONG).await?;
         gone_and_nothing_created(&cx, &key, &answer, "an absent key").await?;
     }
     Ok(())
@@ -186,9 +150,7 @@ pub(crate) async fn replace_of_an_expired_value_is_gone_and_creates_nothing(cx: 
     cx.store().set(&key, bytes("value"), SHORT).await?;
     cx.outlive(SHORT).await?;
     for expected in ["another", "value"] {
-        let answer = atomic
-            .replace(&key, expected.as_bytes(), bytes("new"), LONG)
-            .await?;
+        let answer = atomic.replace(&key, expected.as_bytes(), bytes("new"), LONG).await?;
         gone_and_nothing_created(&cx, &key, &answer, "an expired value").await?;
     }
     Ok(())
@@ -200,9 +162,7 @@ pub(crate) async fn replace_after_destroy_is_gone_and_creates_nothing(cx: Cx) ->
     other.get(&key).await?;
     cx.store().destroy(&key).await?;
     // The session's last writer does not know of the logout.
-    let answer = atomic(&*other)?
-        .replace(&key, b"value", bytes("new"), LONG)
-        .await?;
+    let answer = atomic(&*other)?.replace(&key, b"value", bytes("new"), LONG).await?;
     gone_and_nothing_created(&cx, &key, &answer, "a destroyed key").await
 }
 
@@ -217,13 +177,7 @@ pub(crate) async fn replace_by_the_same_value_renews_the_ttl(cx: Cx) -> Verdict 
 }
 
 pub(crate) async fn replace_sets_a_longer_ttl(cx: Cx) -> Verdict {
-    renews(
-        &cx,
-        "old",
-        "new",
-        "a replace that is Done sets the new ttl, also a longer one",
-    )
-    .await
+    renews(&cx, "old", "new", "a replace that is Done sets the new ttl, also a longer one").await
 }
 
 async fn renews(cx: &Cx, old: &'static str, new: &'static str, rule: &str) -> Verdict {
@@ -237,11 +191,7 @@ async fn renews(cx: &Cx, old: &'static str, new: &'static str, rule: &str) -> Ve
             return expect_value(cx.store(), &key, new.as_bytes(), rule).await;
         }
         let seen = show_swapped(&answer);
-        check!(
-            !cannot_have_expired(start, ttl),
-            rule,
-            "the answer was {seen} instead of Done"
-        );
+        check!(!cannot_have_expired(start, ttl), rule, "the answer was {seen} instead of Done");
     }
     Err(Failure::too_slow())
 }
@@ -259,9 +209,7 @@ pub(crate) async fn replace_changes_only_its_key(cx: Cx) -> Verdict {
     for key in [&swapped, &twin, &longer] {
         cx.store().set(key, bytes("the same"), LONG).await?;
     }
-    atomic(cx.store())?
-        .replace(&swapped, b"the same", bytes("new"), LONG)
-        .await?;
+    atomic(cx.store())?.replace(&swapped, b"the same", bytes("new"), LONG).await?;
     for key in [&twin, &longer] {
         let rule = "replace changes only its own key, whoever else has the same value";
         expect_value(cx.store(), key, b"the same", rule).await?;

@@ -42,18 +42,8 @@ pub(crate) async fn touch_keeps_the_value(cx: Cx) -> Verdict {
         // Twice with one ttl: a backend that counts changed rows must still say that the value is there.
         for handle in [cx.store(), &*other] {
             let touched = atomic(handle)?.touch(&key, LONG).await?;
-            check_eq!(
-                touched,
-                true,
-                "touch of a live value is true, also when its ttl stays the same"
-            );
-            expect_value(
-                cx.store(),
-                &key,
-                value.as_bytes(),
-                "touch leaves the value as it is",
-            )
-            .await?;
+            check_eq!(touched, true, "touch of a live value is true, also when its ttl stays the same");
+            expect_value(cx.store(), &key, value.as_bytes(), "touch leaves the value as it is").await?;
         }
     }
     Ok(())
@@ -84,11 +74,7 @@ pub(crate) async fn touch_of_an_expired_value_is_false_and_does_not_revive_it(cx
     cx.store().set(&key, bytes("value"), SHORT).await?;
     cx.outlive(SHORT).await?;
     let touched = atomic(cx.store())?.touch(&key, LONG).await?;
-    check_eq!(
-        touched,
-        false,
-        "touch of an expired value is false: expired is absent"
-    );
+    check_eq!(touched, false, "touch of an expired value is false: expired is absent");
     expect_none(cx.store(), &key, "touch does not revive an expired value").await
 }
 
@@ -130,11 +116,7 @@ pub(crate) async fn a_dropped_touch_keeps_the_value(cx: Cx) -> Verdict {
             show_found(found.as_deref())
         );
         if let Some(answer) = ended {
-            check_eq!(
-                answer?,
-                true,
-                "touch of a live value is true, also after dropped calls"
-            );
+            check_eq!(answer?, true, "touch of a live value is true, also after dropped calls");
             return Ok(());
         }
     }

@@ -75,11 +75,7 @@ impl CookieCodec {
 
     /// Returns the length of every value of this cookie: 43 for an id, 87 with a signature.
     pub(crate) const fn value_len(&self) -> usize {
-        if self.signer.is_some() {
-            SIGNED_CHARS
-        } else {
-            ID_CHARS
-        }
+        if self.signer.is_some() { SIGNED_CHARS } else { ID_CHARS }
     }
 
     /// Tells whether the browser sends the cookie with a request for `path` (RFC 6265bis, section 5.1.4).
@@ -108,10 +104,7 @@ impl CookieCodec {
         };
         let (id, tag) = value.split_at_checked(ID_CHARS)?;
         let age = signer.verify(&self.name, id, tag.strip_prefix(&[TAG_MARK])?)?;
-        Some(Ticket {
-            id: SessionId::parse(id)?,
-            reissue: age == KeyAge::Older,
-        })
+        Some(Ticket { id: SessionId::parse(id)?, reissue: age == KeyAge::Older })
     }
 
     /// Returns the `Set-Cookie` that hands out an id, in one allocation.
