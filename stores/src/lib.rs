@@ -1,3 +1,9 @@
 //! HTTP sessions for Rust: everything of `cloakroom-core`, and one store for each backend feature.
 
+#[cfg(feature = "memory")]
+mod memory;
+
 pub use cloakroom_core::*;
+
+#[cfg(feature = "memory")]
+pub use crate::memory::{MemoryStats, MemoryStore, MemoryStoreBuilder};
