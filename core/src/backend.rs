@@ -43,18 +43,32 @@ impl Backend {
     pub(crate) async fn create(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<bool> {
         match self.store.as_atomic() {
             Some(atomic) => self.within("create", atomic.create(key, value, ttl)).await,
-            None => self.within("set", self.store.set(key, value, ttl)).await.map(|()| true),
+            None => self
+                .within("set", self.store.set(key, value, ttl))
+                .await
+                .map(|()| true),
         }
     }
 
-    pub(crate) async fn replace(&self, key: &Key, expected: &[u8], value: Bytes, ttl: Ttl) -> Result<Swapped> {
+    pub(crate) async fn replace(
+        &self,
+        key: &Key,
+        expected: &[u8],
+        value: Bytes,
+        ttl: Ttl,
+    ) -> Result<Swapped> {
         if let Some(atomic) = self.store.as_atomic() {
-            return self.within("replace", atomic.replace(key, expected, value, ttl)).await;
+            return self
+                .within("replace", atomic.replace(key, expected, value, ttl))
+                .await;
         }
         match self.get(key).await? {
             None => Ok(Swapped::Gone),
             Some(current) if current != expected => Ok(Swapped::Conflict(current)),
-            Some(_) => self.within("set", self.store.set(key, value, ttl)).await.map(|()| Swapped::Done),
+            Some(_) => self
+                .within("set", self.store.set(key, value, ttl))
+                .await
+                .map(|()| Swapped::Done),
         }
     }
 
@@ -83,7 +97,8 @@ impl Backend {
 
     pub(crate) async fn destroy_user(&self, user: &str, except: Option<&Key>) -> Result<u64> {
         let indexed = self.store.as_indexed().ok_or_else(no_index)?;
-        self.within("destroy_user", indexed.destroy_user(user, except)).await
+        self.within("destroy_user", indexed.destroy_user(user, except))
+            .await
     }
 
     async fn within<T>(&self, operation: &'static str, call: impl Future<Output = Result<T>>) -> Result<T> {
@@ -98,5 +113,7 @@ impl Backend {
 }
 
 pub(crate) fn no_index() -> Error {
-    Error::new(ErrorKind::Unsupported).operation("bind_user").hint("the store keeps no index of sessions by user")
+    Error::new(ErrorKind::Unsupported)
+        .operation("bind_user")
+        .hint("the store keeps no index of sessions by user")
 }

@@ -54,7 +54,11 @@ pub(crate) async fn commit(handle: &Arc<Handle>, trigger: Trigger) -> Result<()>
         Ran::ToTheEnd => Ok(()),
         Ran::NotHere => {
             let owned = Arc::clone(handle);
-            in_task(handle, async move { run(&owned, trigger, true).await.map(|_| ()) }).await
+            in_task(
+                handle,
+                async move { run(&owned, trigger, true).await.map(|_| ()) },
+            )
+            .await
         }
     }
 }
@@ -68,7 +72,9 @@ pub(crate) async fn in_task<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
     handle.settings.tasks.spawn(work).await.unwrap_or_else(|_| {
-        Err(Error::new(ErrorKind::Backend).operation("commit").hint("the commit was stopped before its end"))
+        Err(Error::new(ErrorKind::Backend)
+            .operation("commit")
+            .hint("the commit was stopped before its end"))
     })
 }
 
@@ -124,8 +130,16 @@ async fn settle_doubt(handle: &Handle) -> Result<()> {
     };
     {
         let mut state = handle.lock();
-        let attempts = state.doubt.as_ref().map(|doubt| doubt.attempts.as_slice()).unwrap_or_default();
-        let Some(applied) = attempts.iter().find(|attempt| attempt.bytes == found).map(|a| a.through) else {
+        let attempts = state
+            .doubt
+            .as_ref()
+            .map(|doubt| doubt.attempts.as_slice())
+            .unwrap_or_default();
+        let Some(applied) = attempts
+            .iter()
+            .find(|attempt| attempt.bytes == found)
+            .map(|a| a.through)
+        else {
             return Err(unknown_outcome());
         };
         if let Some(through) = applied {
@@ -135,7 +149,10 @@ async fn settle_doubt(handle: &Handle) -> Result<()> {
         state.ticket = Ticket::Send;
         state.next_id = None;
         state.destroyed = false;
-        state.access = Access::Stored(Stored { bytes: found, ..target });
+        state.access = Access::Stored(Stored {
+            bytes: found,
+            ..target
+        });
     }
     handle.rebuild()
 }
@@ -217,7 +234,10 @@ impl<'h> Work<'h> {
             }
             (Plan::Move, Access::Stored(stored)) => {
                 meta.renewed = now;
-                (state.next_id.clone().map_or_else(SessionId::generate, Ok)?, Some(stored.clone()))
+                (
+                    state.next_id.clone().map_or_else(SessionId::generate, Ok)?,
+                    Some(stored.clone()),
+                )
             }
             (_, Access::Stored(stored)) => {
                 if matches!(plan, Plan::Renew | Plan::Replace { renew: true }) {
@@ -249,7 +269,10 @@ impl<'h> Work<'h> {
             ticket,
             binds,
             ops,
-            base: old.as_ref().map(|stored| stored.bytes.clone()).unwrap_or_default(),
+            base: old
+                .as_ref()
+                .map(|stored| stored.bytes.clone())
+                .unwrap_or_default(),
             old,
             target: Stored { id, key, bytes },
             meta,
@@ -264,7 +287,9 @@ impl<'h> Work<'h> {
     /// Writes the by-user index entry of the target.
     // `&mut`, here and in the steps of a move: the changes are `Send`, and need not be `Sync`.
     pub(crate) async fn bind(&mut self) -> Result<()> {
-        let Some(user) = self.meta.user.as_deref() else { return Ok(()) };
+        let Some(user) = self.meta.user.as_deref() else {
+            return Ok(());
+        };
         let longest = self.settings.expiry.longest(&self.meta, self.settings.now());
         self.settings.backend.bind(&self.target.key, user, longest).await
     }
@@ -287,7 +312,10 @@ impl<'h> Work<'h> {
         let backend = &self.settings.backend;
         for _ in 0..3 {
             self.note_attempt();
-            let doubt = match backend.create(&self.target.key, self.target.bytes.clone(), self.ttl).await {
+            let doubt = match backend
+                .create(&self.target.key, self.target.bytes.clone(), self.ttl)
+                .await
+            {
                 Ok(true) => return Ok(()),
                 // The key is taken: by an earlier try of ours, or the source of ids repeats itself.
                 Ok(false) => Error::new(ErrorKind::Backend)
@@ -305,7 +333,9 @@ impl<'h> Work<'h> {
                 _ => return Err(doubt),
             }
         }
-        Err(Error::new(ErrorKind::Unavailable).operation("create").hint("the store lost the reply three times"))
+        Err(Error::new(ErrorKind::Unavailable)
+            .operation("create")
+            .hint("the store lost the reply three times"))
     }
 
     async fn replace_bound(&mut self) -> Result<Fate> {
@@ -326,7 +356,10 @@ impl<'h> Work<'h> {
         loop {
             self.note_attempt();
             let value = self.target.bytes.clone();
-            let current = match backend.replace(&self.target.key, &self.base, value, self.ttl).await {
+            let current = match backend
+                .replace(&self.target.key, &self.base, value, self.ttl)
+                .await
+            {
                 Ok(Swapped::Done) => return Ok(Fate::Done),
                 Ok(Swapped::Gone) => return Ok(Fate::Lost(Refusal::Gone)),
                 Ok(Swapped::Conflict(current)) => {
@@ -351,7 +384,8 @@ impl<'h> Work<'h> {
                 }
             };
             if let Some(through) = self.attempt(&current) {
-                self.ops.retain(|(number, _)| through.is_some_and(|through| *number > through));
+                self.ops
+                    .retain(|(number, _)| through.is_some_and(|through| *number > through));
                 if self.ops.is_empty() {
                     return self.found_applied(current);
                 }
@@ -397,9 +431,15 @@ impl<'h> Work<'h> {
         if !matches!(self.plan, Plan::Replace { renew: false }) {
             record.meta.renewed = now;
         }
-        let Some(ttl) = self.settings.expiry.left(&record.meta, now) else { return Ok(Some(Refusal::Gone)) };
-        self.target.bytes =
-            encode(&record.meta, &record.data, &self.settings.nonces, self.settings.max_record)?;
+        let Some(ttl) = self.settings.expiry.left(&record.meta, now) else {
+            return Ok(Some(Refusal::Gone));
+        };
+        self.target.bytes = encode(
+            &record.meta,
+            &record.data,
+            &self.settings.nonces,
+            self.settings.max_record,
+        )?;
         self.ttl = ttl;
         self.meta = record.meta.clone();
         self.base = current;
@@ -448,15 +488,25 @@ impl<'h> Work<'h> {
 
     /// Notes a write that is about to be made, for the case that its outcome stays unknown.
     fn note_attempt(&mut self) {
-        if self.attempts.last().is_none_or(|last| last.bytes != self.target.bytes) {
+        if self
+            .attempts
+            .last()
+            .is_none_or(|last| last.bytes != self.target.bytes)
+        {
             let through = self.ops.last().map(|(number, _)| *number);
-            self.attempts.push(Attempt { bytes: self.target.bytes.clone(), through });
+            self.attempts.push(Attempt {
+                bytes: self.target.bytes.clone(),
+                through,
+            });
         }
     }
 
     /// Returns which change the write that `current` is held last, if `current` is a write of this request.
     fn attempt(&self, current: &Bytes) -> Option<Option<u64>> {
-        self.attempts.iter().find(|attempt| attempt.bytes == current).map(|attempt| attempt.through)
+        self.attempts
+            .iter()
+            .find(|attempt| attempt.bytes == current)
+            .map(|attempt| attempt.through)
     }
 
     fn forget_attempt(&mut self) {
@@ -515,6 +565,9 @@ impl Drop for Work<'_> {
         if self.plan == Plan::Create {
             state.next_id = Some(self.target.id.clone());
         }
-        state.doubt = Some(Doubt { target: self.target.clone(), attempts: mem::take(&mut self.attempts) });
+        state.doubt = Some(Doubt {
+            target: self.target.clone(),
+            attempts: mem::take(&mut self.attempts),
+        });
     }
 }

@@ -159,7 +159,10 @@ impl<A: From<Engine>> Builder<A> {
     pub fn build(self) -> Result<A> {
         self.expiry.check()?;
         if self.operation_timeout.is_zero() {
-            return Err(Error::config("operation_timeout", "must be longer than zero; try 2 seconds"));
+            return Err(Error::config(
+                "operation_timeout",
+                "must be longer than zero; try 2 seconds",
+            ));
         }
         if self.max_record < 1024 {
             return Err(Error::config("max_record", "must be at least 1024 bytes"));
@@ -174,7 +177,11 @@ impl<A: From<Engine>> Builder<A> {
             }
             event::last_writer_wins();
         }
-        let cookie = if self.insecure { self.cookie.insecure() } else { self.cookie };
+        let cookie = if self.insecure {
+            self.cookie.insecure()
+        } else {
+            self.cookie
+        };
         let settings = Settings {
             backend,
             cookie: cookie.build(self.keys.as_ref())?,
@@ -221,7 +228,9 @@ pub(crate) struct Settings {
 impl Settings {
     /// Returns the time by the configured clock.
     pub(crate) fn now(&self) -> Millis {
-        let since_epoch = (self.clock)().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = (self.clock)()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         Millis::try_from(since_epoch.as_millis()).unwrap_or(Millis::MAX)
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -76,7 +75,11 @@ impl Engine {
     #[must_use]
     pub fn begin(&self, head: &RequestHead<'_>) -> LazySession {
         let in_scope = self.0.cookie.covers(head.uri.path());
-        let candidates = if in_scope { self.0.cookie.read(head.headers) } else { Candidates::default() };
+        let candidates = if in_scope {
+            self.0.cookie.read(head.headers)
+        } else {
+            Candidates::default()
+        };
         LazySession(Arc::new(Handle::new(Arc::clone(&self.0), in_scope, candidates)))
     }
 
@@ -130,9 +133,13 @@ impl Engine {
     /// [`ErrorKind::Timeout`] when some have not ended by then. They go on as long as the runtime does.
     pub async fn shutdown(&self, deadline: Duration) -> Result<()> {
         self.0.tasks.close();
-        tokio::time::timeout(deadline, self.0.tasks.wait()).await.map_err(|_| {
-            Error::new(ErrorKind::Timeout).operation("shutdown").hint("some commits have not ended by the deadline")
-        })
+        tokio::time::timeout(deadline, self.0.tasks.wait())
+            .await
+            .map_err(|_| {
+                Error::new(ErrorKind::Timeout)
+                    .operation("shutdown")
+                    .hint("some commits have not ended by the deadline")
+            })
     }
 }
 
@@ -165,11 +172,15 @@ fn edits(settings: &Settings, state: &State) -> HeaderEdits {
 /// error and never "no session".
 pub(crate) async fn load(handle: &Handle) -> Result<()> {
     if !handle.in_scope {
-        return Err(Error::new(ErrorKind::Unsupported)
-            .operation("load")
-            .hint("this request is outside the session cookie's path; take Option<Session> to allow for that"));
+        return Err(Error::new(ErrorKind::Unsupported).operation("load").hint(
+            "this request is outside the session cookie's path; take Option<Session> to allow for that",
+        ));
     }
-    handle.loading.get_or_try_init(|| load_once(handle)).await.copied()
+    handle
+        .loading
+        .get_or_try_init(|| load_once(handle))
+        .await
+        .copied()
 }
 
 async fn load_once(handle: &Handle) -> Result<()> {
@@ -192,7 +203,14 @@ async fn load_once(handle: &Handle) -> Result<()> {
             Ok(Decoded::Session(record)) if over(settings, record.meta.deadline) => event::unknown(&key),
             Ok(Decoded::Session(record)) => {
                 let mut state = handle.lock();
-                state.install(Stored { id: ticket.id, key, bytes }, record);
+                state.install(
+                    Stored {
+                        id: ticket.id,
+                        key,
+                        bytes,
+                    },
+                    record,
+                );
                 state.old_signature = ticket.reissue;
                 return Ok(());
             }

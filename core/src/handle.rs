@@ -112,7 +112,13 @@ impl Handle {
         let state = State {
             access: Access::Fresh,
             record: Record {
-                meta: Meta { created: 0, renewed: 0, deadline: None, ttl: None, user: None },
+                meta: Meta {
+                    created: 0,
+                    renewed: 0,
+                    deadline: None,
+                    ttl: None,
+                    user: None,
+                },
                 data: Document::default(),
             },
             log: OpLog::default(),
@@ -188,7 +194,10 @@ impl Handle {
             Access::Stored(stored) => Some(stored.bytes.clone()),
             Access::Fresh | Access::Refused(_) => None,
         };
-        match bytes.map(|bytes| decode(&bytes, self.settings.max_record)).transpose()? {
+        match bytes
+            .map(|bytes| decode(&bytes, self.settings.max_record))
+            .transpose()?
+        {
             Some(Decoded::Session(record)) => self.rebase(&record),
             Some(Decoded::Tombstone) | None => self.rebase(&self.blank()),
         }
@@ -198,8 +207,17 @@ impl Handle {
     pub(crate) fn blank(&self) -> Record {
         let now = self.settings.now();
         let deadline = self.settings.expiry.deadline(now);
-        let meta = Meta { created: now, renewed: now, deadline, ttl: None, user: None };
-        Record { meta, data: Document::default() }
+        let meta = Meta {
+            created: now,
+            renewed: now,
+            deadline,
+            ttl: None,
+            user: None,
+        };
+        Record {
+            meta,
+            data: Document::default(),
+        }
     }
 }
 
@@ -301,12 +319,19 @@ impl State {
 /// Shows a short hash of the key, never the id or the data.
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(state) = self.state.try_lock() else { return f.write_str("Session(in use)") };
+        let Some(state) = self.state.try_lock() else {
+            return f.write_str("Session(in use)");
+        };
         match (&state.access, self.loading.initialized()) {
             (_, false) => f.write_str("Session(not loaded)"),
             (Access::Fresh, _) => write!(f, "Session(new, {} keys)", state.record.data.len()),
             (Access::Stored(stored), _) => {
-                write!(f, "Session(#{}, {} keys)", stored.key.fingerprint(), state.record.data.len())
+                write!(
+                    f,
+                    "Session(#{}, {} keys)",
+                    stored.key.fingerprint(),
+                    state.record.data.len()
+                )
             }
             (Access::Refused(refusal), _) => write!(f, "Session({refusal:?})"),
         }

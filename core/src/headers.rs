@@ -160,7 +160,8 @@ impl<'a> Merge<'a> {
                 ),
             }
         } else {
-            self.no_store |= is(b"no-store");
+            // With an argument it is another directive to some caches.
+            self.no_store |= is(b"no-store") && argument.is_none();
             // Lets a cache that knows the status code disregard `no-store` (RFC 9111, section 5.2.2.3).
             self.must_understand |= is(b"must-understand");
             self.others.push(directive);
@@ -227,7 +228,7 @@ fn each_unless_empty<'a>(directive: &'a [u8], each: &mut impl FnMut(&'a [u8])) {
 mod tests {
     use std::collections::HashMap;
 
-    use proptest::prelude::{prop_assert, proptest};
+    use proptest::prelude::{ProptestConfig, prop_assert, proptest};
 
     use super::*;
 
@@ -312,6 +313,8 @@ mod tests {
             ),
             // What is missing is added, once.
             (&["private"], &["private, no-cache=\"Set-Cookie\""]),
+            (&["private="], &["private, no-cache=\"Set-Cookie\""]),
+            (&["no-store="], &["private, no-cache=\"Set-Cookie\", no-store="]),
             (
                 &["PRIVATE, private, max-age=60"],
                 &["private, no-cache=\"Set-Cookie\", max-age=60"],
@@ -452,6 +455,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
         #[test]
         fn no_cache_control_panics_or_leaves_the_response_open(line in "[ -~]{0,60}|([a-z-]{0,3}(public|private|no-cache|no-store|s-maxage|=|,|\"| |\\\\)){0,8}") {
             let mut headers = response(&[("cache-control", &line)]);

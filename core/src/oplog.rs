@@ -20,12 +20,23 @@ pub(crate) type Edit = Box<dyn Fn(&mut Document) -> Result<bool> + Send>;
 
 /// One change of a session.
 pub(crate) enum Op {
-    Set { key: Arc<str>, value: Arc<str> },
-    Remove { key: Arc<str> },
+    Set {
+        key: Arc<str>,
+        value: Arc<str>,
+    },
+    Remove {
+        key: Arc<str>,
+    },
     Clear,
     /// A session that begins anew: no data, no user, no ttl of its own.
-    Restart { now: Millis, deadline: Option<Millis> },
-    Update { key: Arc<str>, change: Change },
+    Restart {
+        now: Millis,
+        deadline: Option<Millis>,
+    },
+    Update {
+        key: Arc<str>,
+        change: Change,
+    },
     Edit(Edit),
     Ttl(Millis),
     User(Box<str>),
@@ -44,7 +55,13 @@ impl Op {
             Self::Clear => Ok(data.clear()),
             Self::Restart { now, deadline } => {
                 data.clear();
-                *meta = Meta { created: *now, renewed: *now, deadline: *deadline, ttl: None, user: None };
+                *meta = Meta {
+                    created: *now,
+                    renewed: *now,
+                    deadline: *deadline,
+                    ttl: None,
+                    user: None,
+                };
                 Ok(true)
             }
             Self::Update { key, change } => {
@@ -70,7 +87,9 @@ impl Op {
 /// A closure that panics while it is replayed must not take the response down with it.
 fn guarded<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
-        Err(Error::new(ErrorKind::Value).operation("update").hint("the closure panicked"))
+        Err(Error::new(ErrorKind::Value)
+            .operation("update")
+            .hint("the closure panicked"))
     })
 }
 
@@ -138,7 +157,6 @@ impl OpLog {
     pub(crate) fn clear(&mut self) {
         self.ops.clear();
     }
-
 }
 
 /// Applies changes in order; `true` if any made a difference.
@@ -146,7 +164,8 @@ impl OpLog {
 /// # Errors
 /// As [`Op::apply`]: of the first that fails.
 pub(crate) fn replay(ops: &[(u64, Op)], record: &mut Record) -> Result<bool> {
-    ops.iter().try_fold(false, |changed, (_, op)| Ok(op.apply(record)? || changed))
+    ops.iter()
+        .try_fold(false, |changed, (_, op)| Ok(op.apply(record)? || changed))
 }
 
 #[cfg(test)]
@@ -154,12 +173,24 @@ mod tests {
     use super::*;
 
     fn record() -> Record {
-        let meta = Meta { created: 0, renewed: 0, deadline: None, ttl: None, user: None };
-        Record { meta, data: Document::default() }
+        let meta = Meta {
+            created: 0,
+            renewed: 0,
+            deadline: None,
+            ttl: None,
+            user: None,
+        };
+        Record {
+            meta,
+            data: Document::default(),
+        }
     }
 
     fn set(key: &str, value: &str) -> Op {
-        Op::Set { key: key.into(), value: value.into() }
+        Op::Set {
+            key: key.into(),
+            value: value.into(),
+        }
     }
 
     #[test]
@@ -168,7 +199,10 @@ mod tests {
         log.push(set("a", "1"));
         log.push(Op::Clear);
         log.push(set("b", "2"));
-        log.push(Op::Update { key: "b".into(), change: Box::new(|old| Ok(format!("[{}]", old.unwrap()).into())) });
+        log.push(Op::Update {
+            key: "b".into(),
+            change: Box::new(|old| Ok(format!("[{}]", old.unwrap()).into())),
+        });
         let mut record = record();
         assert!(replay(&log.ops, &mut record).unwrap());
         assert_eq!((record.data.get("a"), record.data.get("b")), (None, Some("[2]")));
@@ -200,7 +234,10 @@ mod tests {
 
     #[test]
     fn a_closure_that_panics_is_an_error() {
-        let op = Op::Update { key: "a".into(), change: Box::new(|_| panic!("canary")) };
+        let op = Op::Update {
+            key: "a".into(),
+            change: Box::new(|_| panic!("canary")),
+        };
         let error = op.apply(&mut record()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Value);
         assert!(!format!("{error:?}").contains("canary"));

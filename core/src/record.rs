@@ -70,11 +70,17 @@ impl NonceSource {
                 .hint("the operating system gave no random bytes")
                 .with_source(error.to_string())
         })?;
-        Ok(Self { prefix, counter: std::sync::atomic::AtomicU64::new(0) })
+        Ok(Self {
+            prefix,
+            counter: std::sync::atomic::AtomicU64::new(0),
+        })
     }
 
     fn next(&self) -> (u64, u64) {
-        (self.prefix, self.counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+        (
+            self.prefix,
+            self.counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
+        )
     }
 }
 
@@ -129,7 +135,9 @@ pub(crate) fn encode(meta: &Meta, data: &Document, nonces: &NonceSource, limit: 
 /// Encodes the tombstone that `cycle_id` leaves under the old key.
 pub(crate) fn encode_tombstone(nonces: &NonceSource, now: Millis) -> Bytes {
     let (prefix, count) = nonces.next();
-    Bytes::from(format!(r#"{{"v":{VERSION},"nonce":"{prefix:016x}.{count:x}","moved":{now}}}"#))
+    Bytes::from(format!(
+        r#"{{"v":{VERSION},"nonce":"{prefix:016x}.{count:x}","moved":{now}}}"#
+    ))
 }
 
 /// Decodes stored bytes.
@@ -149,17 +157,35 @@ pub(crate) fn decode(bytes: &Bytes, limit: usize) -> Result<Decoded> {
         return Err(corrupt("the stored record is of an unknown version"));
     }
     match stored {
-        Stored { moved: Some(_), data: None, .. } => Ok(Decoded::Tombstone),
-        Stored { moved: None, created: Some(created), renewed: Some(renewed), data: Some(entries), .. } => {
+        Stored {
+            moved: Some(_),
+            data: None,
+            ..
+        } => Ok(Decoded::Tombstone),
+        Stored {
+            moved: None,
+            created: Some(created),
+            renewed: Some(renewed),
+            data: Some(entries),
+            ..
+        } => {
             if entries.0.len() > MAX_KEYS || has_duplicates(&entries.0) {
-                return Err(corrupt("the stored record has too many keys, or one of them twice"));
+                return Err(corrupt(
+                    "the stored record has too many keys, or one of them twice",
+                ));
             }
             let mut data = Document::over(bytes.clone());
             for (key, value) in entries.0 {
                 data.push_loaded(key, value.get());
             }
             let user = stored.user.map(|user| Box::from(&*user));
-            let meta = Meta { created, renewed, deadline: stored.deadline, ttl: stored.ttl, user };
+            let meta = Meta {
+                created,
+                renewed,
+                deadline: stored.deadline,
+                ttl: stored.ttl,
+                user,
+            };
             Ok(Decoded::Session(Record { meta, data }))
         }
         _ => Err(corrupt("the stored record lacks a field")),
@@ -211,7 +237,10 @@ pub(crate) fn too_deep(bytes: &[u8], limit: usize) -> bool {
 fn has_duplicates(entries: &[(Cow<'_, str>, &RawValue)]) -> bool {
     if entries.len() <= 16 {
         let later = |index: usize| entries.get(index + 1..).unwrap_or_default();
-        return entries.iter().enumerate().any(|(i, (key, _))| later(i).iter().any(|(other, _)| other == key));
+        return entries
+            .iter()
+            .enumerate()
+            .any(|(i, (key, _))| later(i).iter().any(|(other, _)| other == key));
     }
     let mut seen = HashSet::with_capacity(entries.len());
     entries.iter().any(|(key, _)| !seen.insert(&**key))
@@ -273,7 +302,13 @@ mod tests {
     const LIMIT: usize = 1 << 20;
 
     fn meta() -> Meta {
-        Meta { created: 1, renewed: 2, deadline: None, ttl: None, user: None }
+        Meta {
+            created: 1,
+            renewed: 2,
+            deadline: None,
+            ttl: None,
+            user: None,
+        }
     }
 
     fn session(bytes: &Bytes) -> Record {
@@ -295,7 +330,12 @@ mod tests {
         let mut data = Document::default();
         data.set(&"n".into(), "1".into());
         data.set(&"quo\"te".into(), r#"{"deep":[true,null]}"#.into());
-        let meta = Meta { deadline: Some(9), ttl: Some(5), user: Some("al\"ice".into()), ..meta() };
+        let meta = Meta {
+            deadline: Some(9),
+            ttl: Some(5),
+            user: Some("al\"ice".into()),
+            ..meta()
+        };
         let bytes = encode(&meta, &data, &nonces, LIMIT).unwrap();
         let record = session(&bytes);
         assert_eq!(record.meta, meta);
@@ -307,7 +347,10 @@ mod tests {
 
     #[test]
     fn the_stored_form_is_the_documented_one() {
-        let nonces = NonceSource { prefix: 0xab, counter: std::sync::atomic::AtomicU64::new(16) };
+        let nonces = NonceSource {
+            prefix: 0xab,
+            counter: std::sync::atomic::AtomicU64::new(16),
+        };
         let mut data = Document::default();
         data.set(&"n".into(), "1".into());
         let bytes = encode(&meta(), &data, &nonces, LIMIT).unwrap();
@@ -320,13 +363,18 @@ mod tests {
     #[test]
     fn a_tombstone_is_told_from_a_session() {
         let nonces = NonceSource::new().unwrap();
-        assert!(matches!(decode(&encode_tombstone(&nonces, 7), LIMIT), Ok(Decoded::Tombstone)));
+        assert!(matches!(
+            decode(&encode_tombstone(&nonces, 7), LIMIT),
+            Ok(Decoded::Tombstone)
+        ));
     }
 
     #[test]
     fn unreadable_bytes_are_corrupt_and_never_quoted() {
         assert!(hint(r#"{"v":2,"shape":"unknown"}"#).contains("unknown version"));
-        assert!(hint(r#"{"v":1,"nonce":"x","created":1,"renewed":2,"data":{"n":"canary"#).contains("cut short"));
+        assert!(
+            hint(r#"{"v":1,"nonce":"x","created":1,"renewed":2,"data":{"n":"canary"#).contains("cut short")
+        );
         for json in [
             "",
             "null",
@@ -343,14 +391,21 @@ mod tests {
         ] {
             assert!(!hint(json).contains("canary"));
         }
-        let not_utf8 = Bytes::from_static(b"{\"v\":1,\"nonce\":\"x\",\"created\":1,\"renewed\":2,\"data\":{\"a\":\"\xff\"}}");
+        let not_utf8 = Bytes::from_static(
+            b"{\"v\":1,\"nonce\":\"x\",\"created\":1,\"renewed\":2,\"data\":{\"a\":\"\xff\"}}",
+        );
         assert_eq!(decode(&not_utf8, LIMIT).unwrap_err().kind(), ErrorKind::Corrupt);
     }
 
     #[test]
     fn size_is_checked_before_anything_is_decoded_or_written() {
         let oversized = Bytes::from(vec![b'{'; 11]);
-        assert!(decode(&oversized, 10).unwrap_err().to_string().contains("larger than the limit"));
+        assert!(
+            decode(&oversized, 10)
+                .unwrap_err()
+                .to_string()
+                .contains("larger than the limit")
+        );
         let mut data = Document::default();
         data.set(&"k".into(), format!("\"{}\"", "x".repeat(200)).into());
         let error = encode(&meta(), &data, &NonceSource::new().unwrap(), 200).unwrap_err();
@@ -384,6 +439,8 @@ mod tests {
         let mut json = Vec::new();
         data.write_json(&mut json);
         let data = String::from_utf8(json).unwrap();
-        hint(&format!(r#"{{"v":1,"nonce":"x","created":1,"renewed":2,"data":{data}}}"#));
+        hint(&format!(
+            r#"{{"v":1,"nonce":"x","created":1,"renewed":2,"data":{data}}}"#
+        ));
     }
 }

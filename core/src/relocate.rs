@@ -30,7 +30,9 @@ impl Work<'_> {
     /// If others changed the old record in between, their changes are taken over first. If it is gone or has already
     /// moved, the race is lost and the new record is removed again. After an error the old session works.
     pub(crate) async fn relocate(&mut self) -> Result<Fate> {
-        let Some(old) = self.old.clone() else { return Ok(Fate::Lost(Refusal::Gone)) };
+        let Some(old) = self.old.clone() else {
+            return Ok(Fate::Lost(Refusal::Gone));
+        };
         if let Err(error) = self.create().await {
             self.discard_target().await;
             return Err(error);
@@ -73,7 +75,10 @@ impl Work<'_> {
         let backend = &self.settings.backend;
         let mut lost_replies = 0;
         loop {
-            let current = match backend.replace(&old.key, &self.base, tombstone.clone(), TOMBSTONE_TTL).await {
+            let current = match backend
+                .replace(&old.key, &self.base, tombstone.clone(), TOMBSTONE_TTL)
+                .await
+            {
                 Ok(Swapped::Done) => return Ok(Retired::Done),
                 Ok(Swapped::Gone) => return Ok(Retired::Lost(Refusal::Gone)),
                 Ok(Swapped::Conflict(current)) => current,
@@ -118,9 +123,16 @@ impl Work<'_> {
     /// Makes the old record work again, in case its tombstone was written though no reply said so.
     async fn revive(&mut self, old: &Stored, tombstone: &Bytes) {
         let backend = &self.settings.backend;
-        let left = self.settings.expiry.left(&self.meta, self.settings.now()).unwrap_or(Ttl::MIN);
+        let left = self
+            .settings
+            .expiry
+            .left(&self.meta, self.settings.now())
+            .unwrap_or(Ttl::MIN);
         for _ in 0..3 {
-            match backend.replace(&old.key, tombstone, self.base.clone(), left).await {
+            match backend
+                .replace(&old.key, tombstone, self.base.clone(), left)
+                .await
+            {
                 // Gone or another value: there is no tombstone of ours, so there is nothing to undo.
                 Ok(_) => return,
                 Err(error) => event::left_over(&old.key, &error),

@@ -42,7 +42,12 @@ impl<S: Sync> OptionalFromRequestParts<S> for Session {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Error> {
-        match parts.extensions.get::<LazySession>().filter(|session| session.in_scope()).cloned() {
+        match parts
+            .extensions
+            .get::<LazySession>()
+            .filter(|session| session.in_scope())
+            .cloned()
+        {
             Some(session) => session.load().await.map(Some),
             None => Ok(None),
         }
