@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-/// Returns the largest whole unit of a duration: `2 hours`, `1 minute`, `a moment` for less than a second.
+/// Returns the largest whole unit of a duration, after rounding it to seconds: `2 hours`, `1 minute`, `a moment`.
 pub(crate) fn spoken(duration: Duration) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
-    let seconds = duration.as_secs();
+    let seconds = (duration + Duration::from_millis(500)).as_secs();
     let Some((size, name)) = UNITS.into_iter().find(|(size, _)| seconds >= *size) else {
         return "a moment".to_owned();
     };
@@ -32,5 +32,6 @@ mod tests {
         for (seconds, text) in rows {
             assert_eq!(spoken(Duration::from_secs(seconds)), text);
         }
+        assert_eq!(spoken(Duration::from_millis(1_799_900)), "30 minutes");
     }
 }

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use axum::http::StatusCode;
-use cloakroom::{Result, Session};
+use cloakroom::{Result, Session, SessionId};
 use maud::{DOCTYPE, Markup, html};
 
 use super::{MAX_TEXT, number};
@@ -23,6 +23,8 @@ pub(super) struct Page {
 pub(super) struct Ticket {
     /// The short hash; `None` if nothing is stored yet.
     number: Option<String>,
+    /// One of the style sheet's colours, so that a change of the id catches the eye.
+    colour: &'static str,
     began: String,
     ends: String,
     user: Option<String>,
@@ -42,8 +44,10 @@ impl Ticket {
             let value: serde_json::Value = session.get(&key)?.unwrap_or_default();
             data.push((key, format!("{value:#}")));
         }
+        let id = session.id().filter(|_| !session.is_new());
         Ok(Self {
-            number: session.id().filter(|_| !session.is_new()).map(|id| number(&id)),
+            colour: id.as_ref().map_or("blank", colour),
+            number: id.as_ref().map(number),
             began: spoken(now.duration_since(session.created_at()).unwrap_or_default()),
             ends: spoken(session.expires_at().duration_since(now).unwrap_or_default()),
             user: session.user(),
@@ -167,7 +171,7 @@ impl Page {
 impl Ticket {
     fn stub(&self) -> Markup {
         html! {
-            section.ticket aria-labelledby="ticket" {
+            section.ticket.(self.colour) aria-labelledby="ticket" {
                 div.number {
                     h2 #ticket { "Your ticket" }
                     p { @if let Some(number) = &self.number { (number) } @else { "none yet" } }
@@ -204,12 +208,18 @@ impl Ticket {
                     }
                 }
                 p.aside {
-                    "The browser holds the ticket's id and nothing else. The number above is a short hash of it, safe "
-                    "to show and to log."
+                    "The browser holds the ticket's id and nothing else. The number on the ticket is a short hash of "
+                    "it, safe to show and to log."
                 }
             }
         }
     }
+}
+
+fn colour(id: &SessionId) -> &'static str {
+    const COLOURS: [&str; 6] = ["rose", "amber", "lime", "mint", "sky", "lilac"];
+    let sum: usize = number(id).bytes().map(usize::from).sum();
+    COLOURS[sum % COLOURS.len()]
 }
 
 /// Makes the page for an answer that is an error.
