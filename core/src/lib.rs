@@ -25,18 +25,22 @@ mod engine;
 mod error;
 mod event;
 mod expiry;
+mod gate;
 mod handle;
 mod headers;
 mod id;
 mod keyring;
 mod oplog;
 mod plan;
+mod profile;
 mod record;
 mod relocate;
 mod session;
 mod status;
 mod store;
+mod swap;
 mod value;
+mod work;
 
 pub use async_trait::async_trait;
 pub use bytes::Bytes;
@@ -49,6 +53,7 @@ pub use crate::{
     engine::{Commit, Engine, RequestHead},
     error::{Error, ErrorKind, Result},
     expiry::Expiry,
+    gate::{Fallback, OnOutage},
     headers::HeaderEdits,
     id::{Fingerprint, Key, SessionId},
     keyring::Keyring,

@@ -2,8 +2,10 @@
 
 #[cfg(feature = "memory")]
 mod memory;
+mod prefixed;
 
 pub use cloakroom_core::*;
 
 #[cfg(feature = "memory")]
 pub use crate::memory::{MemoryStats, MemoryStore, MemoryStoreBuilder};
+pub use crate::prefixed::Prefixed;

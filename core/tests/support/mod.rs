@@ -1,5 +1,5 @@
 //! A browser and an application for the tests: requests without a network, a cookie jar, a clock to turn.
-#![allow(dead_code)] // Each test file uses its part.
+#![allow(dead_code, unreachable_pub)] // Each test file uses its part.
 
 use std::{
     collections::BTreeMap,
@@ -28,8 +28,7 @@ impl Clock {
     }
 
     pub fn advance(&self, by: Duration) {
-        self.0
-            .fetch_add(by.as_millis().try_into().unwrap(), Ordering::SeqCst);
+        self.0.fetch_add(by.as_millis().try_into().unwrap(), Ordering::SeqCst);
     }
 
     pub fn now(&self) -> SystemTime {
@@ -66,11 +65,7 @@ pub struct Reply {
 impl Reply {
     /// The Set-Cookie headers, as text.
     pub fn set_cookies(&self) -> Vec<&str> {
-        self.headers
-            .get_all(header::SET_COOKIE)
-            .iter()
-            .map(|value| value.to_str().unwrap())
-            .collect()
+        self.headers.get_all(header::SET_COOKIE).iter().map(|value| value.to_str().unwrap()).collect()
     }
 
     /// The one Set-Cookie header.
@@ -100,9 +95,7 @@ impl Browser {
 
     /// A browser that holds `ticket` as its session cookie.
     pub fn with(ticket: &str) -> Self {
-        Self {
-            jar: BTreeMap::from([(COOKIE.to_owned(), ticket.to_owned())]),
-        }
+        Self { jar: BTreeMap::from([(COOKIE.to_owned(), ticket.to_owned())]) }
     }
 
     /// The session cookie's value.
@@ -126,11 +119,7 @@ impl Browser {
     pub async fn peek(&self, app: &Router, path: &str) -> Reply {
         let mut request = Request::builder().uri(path);
         if !self.jar.is_empty() {
-            let pairs: Vec<_> = self
-                .jar
-                .iter()
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect();
+            let pairs: Vec<_> = self.jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
             request = request.header(header::COOKIE, pairs.join("; "));
         }
         send(app, request.body(Body::empty()).unwrap()).await
@@ -155,11 +144,7 @@ pub async fn send(app: &Router, request: Request<Body>) -> Reply {
     let response = app.clone().oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-    Reply {
-        status: parts.status,
-        headers: parts.headers,
-        body: String::from_utf8(body.to_vec()).unwrap(),
-    }
+    Reply { status: parts.status, headers: parts.headers, body: String::from_utf8(body.to_vec()).unwrap() }
 }
 
 /// The store key of an unsigned or signed ticket.

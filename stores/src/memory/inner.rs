@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use cloakroom_core::{Error, ErrorKind, Key, Result, Ttl};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     clock::Clock,
@@ -27,8 +27,11 @@ use super::{
 /// A power of two.
 pub(super) const SHARDS: usize = 64;
 
-/// The most entries that are removed, or looked at in a row, under one lock.
-pub(super) const BATCH: usize = 256;
+/// The most entries that are removed, or looked at in a row, under one lock: some tens of microseconds.
+pub(super) const BATCH: usize = 64;
+
+/// The most renewed entries that are moved back in a queue to find the one nearest to expiry.
+const EFFORT: usize = 256;
 
 pub(super) struct Inner {
     stripes: Box<[Stripe]>,
@@ -129,13 +132,9 @@ impl Inner {
                     return Step::NoRoom;
                 }
                 shard.expired += u64::from(lapsed);
-                let value = fresh
-                    .take()
-                    .map(|value| value.dies_at(now.saturating_add(nanos(ttl))));
+                let value = fresh.take().map(|value| value.dies_at(now.saturating_add(nanos(ttl))));
                 match (found, value) {
-                    (Some(item), Some(value)) => Step::Stored {
-                        _old: Some(shard.overwrite(item, value)),
-                    },
+                    (Some(item), Some(value)) => Step::Stored { _old: Some(shard.overwrite(item, value)) },
                     (None, Some(value)) => {
                         shard.insert(spot.tag, value);
                         Step::Stored { _old: None }
@@ -161,9 +160,7 @@ impl Inner {
         let (refusal, _removed) = self.change(spot.stripe, |shard, now| {
             let live = shard.live(spot.tag, key.as_bytes(), now);
             let refusal = refuse(live.map(|item| shard.values.get(item)));
-            let removed = live
-                .filter(|_| refusal.is_none())
-                .map(|item| self.take(shard, item, now));
+            let removed = live.filter(|_| refusal.is_none()).map(|item| self.take(shard, item, now));
             (refusal, removed)
         });
         refusal
@@ -219,7 +216,7 @@ impl Inner {
             return (0, false);
         }
         let mut removed = Vec::with_capacity(limit.min(BATCH));
-        let more = self.change(stripe, |shard, now| {
+        let take_out = |shard: &mut Shard, now| {
             let mut steps = 0..BATCH;
             while let Some(item) = shard.values.first_at(now) {
                 if steps.next().is_none() || removed.len() == limit {
@@ -241,19 +238,25 @@ impl Inner {
                 }
             }
             false
-        });
+        };
+        // Handed on to who waits: a thread that takes the lock again at once would else keep it.
+        let more = self.change_then(stripe, take_out, |shard| MutexGuard::unlock_fair(shard));
         (removed.len(), more)
     }
 
-    /// Takes some of what is due out of each shard; `true` if there is more.
+    /// Takes out what is due, as long as told to; `true` if it was told to stop.
     ///
-    /// One batch of each in turn: who waits for a shard's lock gets it long before the next batch.
-    pub(super) fn sweep_round(&self) -> bool {
-        let mut more = false;
+    /// A shard is emptied before the next one, while it is in the cache; whoever waits for its lock gets it after each
+    /// batch.
+    pub(super) fn sweep_all(&self, go_on: impl Fn() -> bool) -> bool {
         for stripe in 0..SHARDS {
-            more |= self.sweep(stripe, BATCH).1;
+            while self.sweep(stripe, BATCH).1 {
+                if !go_on() {
+                    return true;
+                }
+            }
         }
-        more
+        false
     }
 
     /// Returns when the next entry or binding wants to be looked at, `u64::MAX` for never.
@@ -302,10 +305,9 @@ impl Inner {
                 return;
             }
             let victim = self.change(stripe, |shard, now| {
-                let except = (stripe == spare.stripe)
-                    .then(|| shard.values.find(spare.tag, key.as_bytes()))
-                    .flatten();
-                let item = shard.values.nearest(except, BATCH)?;
+                let except =
+                    (stripe == spare.stripe).then(|| shard.values.find(spare.tag, key.as_bytes())).flatten();
+                let item = shard.values.nearest(except, EFFORT)?;
                 // It was renewed since it was queued, so another shard's first may be nearer; but not for ever.
                 if shard.values.get(item).due() > rival && attempt < SHARDS {
                     return None;
@@ -337,19 +339,27 @@ impl Inner {
     }
 
     fn could_hold(&self, value: &Value) -> bool {
-        self.room
-            .as_ref()
-            .is_none_or(|room| room.could_hold(value.cost()))
+        self.room.as_ref().is_none_or(|room| room.could_hold(value.cost()))
     }
 
     /// Runs `change` under the shard's lock and with a time read under it, then tells the sweeper what became due
     /// earlier. Let `change` return what it removed, so that memory is freed after the lock.
     pub(super) fn change<R>(&self, stripe: usize, change: impl FnOnce(&mut Shard, u64) -> R) -> R {
+        self.change_then(stripe, change, |shard| drop(shard))
+    }
+
+    /// As [`change`](Self::change), but the lock is given up with `unlock`.
+    fn change_then<R>(
+        &self,
+        stripe: usize,
+        change: impl FnOnce(&mut Shard, u64) -> R,
+        unlock: impl FnOnce(MutexGuard<'_, Shard>),
+    ) -> R {
         let stripe = &self.stripes[stripe];
         let mut shard = stripe.shard.lock();
         let answer = change(&mut shard, self.clock.now());
         let sooner = stripe.publish(&shard);
-        drop(shard);
+        unlock(shard);
         if let Some(due) = sooner
             && self.alarm.sleeps_past(due)
             && !self.alarm.nudge(&self.this)
@@ -379,10 +389,7 @@ impl Inner {
     pub(super) fn spot(&self, key: &[u8]) -> Spot {
         let hash = self.hasher.hash_one(key);
         // The upper half chooses the shard and the lower one the place in it: they must not depend on each other.
-        Spot {
-            stripe: (hash >> 32) as usize % SHARDS,
-            tag: hash as u32,
-        }
+        Spot { stripe: (hash >> 32) as usize % SHARDS, tag: hash as u32 }
     }
 }
 
@@ -400,10 +407,9 @@ impl Stripe {
     /// Lets others see what is due in the shard; returns it if that is sooner than it was.
     fn publish(&self, shard: &Shard) -> Option<u64> {
         let mut sooner = None;
-        for (shown, due) in [
-            (&self.values_due, shard.values.next_at()),
-            (&self.bindings_due, shard.bindings.next_at()),
-        ] {
+        for (shown, due) in
+            [(&self.values_due, shard.values.next_at()), (&self.bindings_due, shard.bindings.next_at())]
+        {
             let before = shown.load(Relaxed);
             if due != before {
                 shown.store(due, SeqCst);
