@@ -16,8 +16,6 @@ pub(crate) fn app() -> Result<Router> {
 }
 
 async fn count(session: Session) -> Result<String, Error> {
-    let count = session
-        .update_now("count", |count: Option<u64>| count.unwrap_or(0) + 1)
-        .await?;
+    let count = session.update_now("count", |count: Option<u64>| count.unwrap_or(0) + 1).await?;
     Ok(count.to_string())
 }

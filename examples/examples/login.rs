@@ -44,10 +44,7 @@ async fn main() -> Result<(), Failure> {
 pub(crate) fn app() -> Result<Router> {
     let sessions = SessionLayer::new(MemoryStore::new()).insecure().build()?;
     Ok(Router::new()
-        .route(
-            "/",
-            get(async |User(name): User| format!("Only {name} sees this")),
-        )
+        .route("/", get(async |User(name): User| format!("Only {name} sees this")))
         .route("/login", get(async || Html(FORM)).post(log_in))
         .layer(sessions))
 }

@@ -28,10 +28,7 @@ async fn main() -> Result<(), Failure> {
 /// The layer is the same as without `Data`.
 pub(crate) fn app() -> Result<Router> {
     let sessions = SessionLayer::new(MemoryStore::new()).insecure().build()?;
-    Ok(Router::new()
-        .route("/", get(view))
-        .route("/theme/{theme}", get(choose))
-        .layer(sessions))
+    Ok(Router::new().route("/", get(view)).route("/theme/{theme}", get(choose)).layer(sessions))
 }
 
 /// `update` is for what depends on the value before: it runs again on what a parallel request stored.

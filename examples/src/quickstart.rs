@@ -126,10 +126,7 @@ async fn log_out(session: Session) -> Result<Redirect> {
 /// Ends the user's sessions in other browsers. The store finds them by the name given to `bind_user`.
 async fn end_others(session: Session) -> Result<Redirect> {
     if session.user().is_none() {
-        note(
-            &session,
-            "Log in first: nobody's sessions are known by name.".to_owned(),
-        )?;
+        note(&session, "Log in first: nobody's sessions are known by name.".to_owned())?;
         return Ok(back());
     }
     let ended = session.destroy_others().await?;
@@ -147,9 +144,7 @@ async fn end_others(session: Session) -> Result<Redirect> {
 
 /// Counts. `update_now` returns the number that was stored, and no other request is given the same one.
 async fn count(session: Session) -> Result<Redirect> {
-    let count = session
-        .update_now("count", |count: Option<u64>| count.unwrap_or(0) + 1)
-        .await?;
+    let count = session.update_now("count", |count: Option<u64>| count.unwrap_or(0) + 1).await?;
     note(&session, format!("Counted: {count}."))?;
     Ok(back())
 }
@@ -174,9 +169,7 @@ async fn add(session: Session, Form(form): Form<Thing>) -> Result<Redirect> {
         }
         cart
     })?;
-    let count = session
-        .update_now("count", |count: Option<u64>| count.unwrap_or(0) + 1)
-        .await?;
+    let count = session.update_now("count", |count: Option<u64>| count.unwrap_or(0) + 1).await?;
     note(&session, format!("Took in: {thing}. Counted: {count}."))?;
     Ok(back())
 }
@@ -218,23 +211,15 @@ fn number(id: &SessionId) -> String {
 /// Returns the text without space around it; `None` if it is empty or too long.
 fn tidy(text: &str) -> Option<String> {
     let text = text.trim();
-    (1..=MAX_TEXT)
-        .contains(&text.chars().count())
-        .then(|| text.to_owned())
+    (1..=MAX_TEXT).contains(&text.chars().count()).then(|| text.to_owned())
 }
 
 async fn style() -> impl IntoResponse {
-    (
-        [(CONTENT_TYPE, "text/css; charset=utf-8")],
-        include_str!("quickstart/style.css"),
-    )
+    ([(CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("quickstart/style.css"))
 }
 
 async fn icon() -> impl IntoResponse {
-    (
-        [(CONTENT_TYPE, "image/svg+xml")],
-        include_str!("quickstart/icon.svg"),
-    )
+    ([(CONTENT_TYPE, "image/svg+xml")], include_str!("quickstart/icon.svg"))
 }
 
 /// Refuses what pages of other sites post.
@@ -242,10 +227,7 @@ async fn icon() -> impl IntoResponse {
 /// With `SameSite=Lax` such a request comes without our cookie, so it cannot act for anybody who is logged in. It
 /// could still log somebody in under a name of its own choice, for which no cookie is needed.
 async fn own_site_only(request: Request, next: Next) -> Response {
-    let from = request
-        .headers()
-        .get(SEC_FETCH_SITE)
-        .map(|value| value.as_bytes());
+    let from = request.headers().get(SEC_FETCH_SITE).map(|value| value.as_bytes());
     let foreign = from.is_some_and(|from| from != b"same-origin" && from != b"none");
     if foreign && !request.method().is_safe() {
         return StatusCode::FORBIDDEN.into_response();
@@ -260,9 +242,7 @@ async fn explain(response: Response) -> Response {
         return response;
     }
     let (mut parts, _) = response.into_parts();
-    let (kind, body) = Html(page::sorry(status).into_string())
-        .into_response()
-        .into_parts();
+    let (kind, body) = Html(page::sorry(status).into_string()).into_response().into_parts();
     parts.headers.extend(kind.headers);
     Response::from_parts(parts, body)
 }

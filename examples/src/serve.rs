@@ -29,11 +29,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub async fn serve(app: Router) -> Result<(), Failure> {
     let listener = listen(port(env::var_os("PORT"))?).await?;
     // Nobody may be reading what is printed here, which is no reason to stop.
-    let _ = writeln!(
-        io::stdout(),
-        "Open http://{} in a browser. Ctrl-C stops.",
-        listener.local_addr()?
-    );
+    let _ = writeln!(io::stdout(), "Open http://{} in a browser. Ctrl-C stops.", listener.local_addr()?);
     serve_on(listener, app, stop_asked).await
 }
 
@@ -114,10 +110,7 @@ mod tests {
     fn what_is_no_port_is_named_with_the_cure() {
         for wrong in ["", "web", "-1", "65536", "3000 "] {
             let failure = format!("{:?}", port(Some(wrong.into())).unwrap_err());
-            assert!(
-                failure.contains(wrong) && failure.contains("leave it out"),
-                "{failure}"
-            );
+            assert!(failure.contains(wrong) && failure.contains("leave it out"), "{failure}");
             assert!(!failure.contains('\n'), "{failure}");
         }
     }
@@ -127,10 +120,7 @@ mod tests {
         let taken = listen(0).await.unwrap();
         let port = taken.local_addr().unwrap().port();
         let failure = format!("{:?}", listen(port).await.unwrap_err());
-        assert!(
-            failure.contains(&port.to_string()) && failure.contains("set PORT"),
-            "{failure}"
-        );
+        assert!(failure.contains(&port.to_string()) && failure.contains("set PORT"), "{failure}");
         assert!(!failure.contains('\n'), "{failure}");
     }
 }

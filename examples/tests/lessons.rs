@@ -78,10 +78,7 @@ async fn login_lets_nobody_in_who_has_not_logged_in() {
     );
     assert!(!answer.sets_a_cookie());
     browser.get("/login").await.shows("<form");
-    assert_eq!(
-        browser.submit("/login", &[("user", "Ada")]).await.body,
-        "Only Ada sees this"
-    );
+    assert_eq!(browser.submit("/login", &[("user", "Ada")]).await.body, "Only Ada sees this");
     assert_eq!(browser.another().get("/").await.status, StatusCode::SEE_OTHER);
 }
 

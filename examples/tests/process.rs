@@ -9,11 +9,7 @@ use std::{
 
 fn quickstart(port: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_quickstart"));
-    command
-        .env("PORT", port)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.env("PORT", port).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -51,25 +47,17 @@ fn refused(output: &Output) -> &str {
 fn it_prints_its_address_and_answers_there() {
     let (_running, _stdout, address) = started();
     let mut connection = TcpStream::connect(&address).unwrap();
-    connection
-        .write_all(b"GET / HTTP/1.1\r\nHost: quickstart\r\nConnection: close\r\n\r\n")
-        .unwrap();
+    connection.write_all(b"GET / HTTP/1.1\r\nHost: quickstart\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     connection.read_to_string(&mut answer).unwrap();
-    assert!(
-        answer.starts_with("HTTP/1.1 200 OK") && answer.contains("Your ticket"),
-        "{answer}"
-    );
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("Your ticket"), "{answer}");
 }
 
 #[test]
 fn a_port_that_is_no_number_is_one_line_and_exit_code_1() {
     let output = quickstart("three").output().unwrap();
     let said = refused(&output);
-    assert!(
-        said.contains("PORT is \"three\"") && said.contains("leave it out for 3000"),
-        "{said}"
-    );
+    assert!(said.contains("PORT is \"three\"") && said.contains("leave it out for 3000"), "{said}");
 }
 
 #[test]
@@ -78,10 +66,7 @@ fn a_taken_port_is_one_line_and_exit_code_1() {
     let port = taken.local_addr().unwrap().port().to_string();
     let output = quickstart(&port).output().unwrap();
     let said = refused(&output);
-    assert!(
-        said.contains(&format!("port {port} is already in use")) && said.contains("set PORT"),
-        "{said}"
-    );
+    assert!(said.contains(&format!("port {port} is already in use")) && said.contains("set PORT"), "{said}");
 }
 
 #[cfg(unix)]
@@ -91,13 +76,9 @@ fn ctrl_c_and_sigterm_end_it_with_success() {
         let (mut running, _stdout, address) = started();
         // An idle connection, as a browser keeps, must not hold it up for good.
         let mut idle = TcpStream::connect(&address).unwrap();
-        idle.write_all(b"GET / HTTP/1.1\r\nHost: quickstart\r\n\r\n")
-            .unwrap();
+        idle.write_all(b"GET / HTTP/1.1\r\nHost: quickstart\r\n\r\n").unwrap();
         assert!(idle.read(&mut [0; 1]).unwrap() > 0);
-        let sent = Command::new("kill")
-            .args(["-s", signal, &running.0.id().to_string()])
-            .status()
-            .unwrap();
+        let sent = Command::new("kill").args(["-s", signal, &running.0.id().to_string()]).status().unwrap();
         assert!(sent.success());
         assert_eq!(running.0.wait().unwrap().code(), Some(0), "SIG{signal}");
     }

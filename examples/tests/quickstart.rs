@@ -41,9 +41,7 @@ async fn the_counter_counts() {
     for count in 1..=3 {
         let page = browser.submit("/count", &[]).await;
         page.shows(&format!("Counted: {count}."));
-        page.shows(&format!(
-            "<output class=\"figure\" aria-label=\"Count\">{count}</output>"
-        ));
+        page.shows(&format!("<output class=\"figure\" aria-label=\"Count\">{count}</output>"));
     }
 }
 
@@ -57,14 +55,10 @@ async fn a_note_is_shown_once() {
 #[tokio::test]
 async fn a_login_changes_the_id_and_keeps_the_cart() {
     let browser = open().await;
-    browser
-        .submit("/cart/add", &[("thing", "a green scarf")])
-        .await
-        .shows("<span>a green scarf</span>");
+    browser.submit("/cart/add", &[("thing", "a green scarf")]).await.shows("<span>a green scarf</span>");
     let before = browser.cookie().unwrap();
     let page = browser.submit("/login", &[("name", "Ada")]).await;
-    page.shows("Hello, <span class=\"name\">Ada</span>")
-        .shows("Your id changed");
+    page.shows("Hello, <span class=\"name\">Ada</span>").shows("Your id changed");
     page.shows("<span>a green scarf</span>");
     let after = browser.cookie().unwrap();
     assert_ne!(before, after);
@@ -73,10 +67,7 @@ async fn a_login_changes_the_id_and_keeps_the_cart() {
     intruder.set_cookie("quickstart", &before);
     let page = intruder.get("/").await;
     page.hides("Ada").hides("green scarf").shows("Who are you?");
-    assert!(
-        !page.sets_a_cookie(),
-        "a request with the old id must not replace the cookie of the login"
-    );
+    assert!(!page.sets_a_cookie(), "a request with the old id must not replace the cookie of the login");
 }
 
 #[tokio::test]
@@ -94,9 +85,7 @@ async fn a_logout_makes_the_old_cookie_nobody() {
     browser.submit("/login", &[("name", "Ada")]).await;
     let old = browser.cookie().unwrap();
     let page = browser.submit("/logout", &[]).await;
-    page.shows("You are logged out")
-        .shows("Who are you?")
-        .hides("Ada");
+    page.shows("You are logged out").shows("Who are you?").hides("Ada");
     assert_eq!(browser.cookie(), None, "the browser's cookie is gone");
     assert_eq!(store.len().await.unwrap(), 0, "and so is the record");
 
@@ -135,9 +124,7 @@ async fn a_thing_is_taken_out_again_by_its_name() {
     for thing in ["hat", "\"odd\" & <even>", "hat"] {
         browser.submit("/cart/add", &[("thing", thing)]).await;
     }
-    let page = browser
-        .submit("/cart/remove", &[("thing", "\"odd\" & <even>")])
-        .await;
+    let page = browser.submit("/cart/remove", &[("thing", "\"odd\" & <even>")]).await;
     page.hides("<span>&quot;odd");
     assert_eq!(page.body.matches("<span>hat</span>").count(), 2);
     let page = browser.submit("/cart/remove", &[("thing", "hat")]).await;
@@ -151,10 +138,7 @@ async fn a_name_that_is_empty_or_too_long_is_refused_in_words() {
         let page = browser.submit("/login", &[("name", name)]).await;
         page.shows("A name has 1 to 40 characters.").shows("Who are you?");
     }
-    browser
-        .submit("/login", &[("name", &"ä".repeat(40))])
-        .await
-        .shows("Hello");
+    browser.submit("/login", &[("name", &"ä".repeat(40))]).await.shows("Hello");
 }
 
 #[tokio::test]
@@ -166,15 +150,10 @@ async fn other_sessions_of_the_user_can_be_ended() {
     there.submit("/login", &[("name", "Ada")]).await;
     stranger.submit("/login", &[("name", "Bob")]).await;
 
-    here.submit("/others/end", &[])
-        .await
-        .shows("Ended your one other session.")
-        .shows("Ada");
+    here.submit("/others/end", &[]).await.shows("Ended your one other session.").shows("Ada");
     there.get("/").await.shows("Who are you?");
     stranger.get("/").await.shows("Bob");
-    here.submit("/others/end", &[])
-        .await
-        .shows("You have no other sessions.");
+    here.submit("/others/end", &[]).await.shows("You have no other sessions.");
 }
 
 #[tokio::test]
@@ -191,10 +170,7 @@ async fn of_32_tabs_at_once_none_loses_anything() {
         .map(|tab| {
             let browser = browser.clone();
             tokio::spawn(async move {
-                browser
-                    .post("/cart/add", &[("thing", &format!("thing {tab}."))])
-                    .await
-                    .status
+                browser.post("/cart/add", &[("thing", &format!("thing {tab}."))]).await.status
             })
         })
         .collect();
@@ -206,10 +182,8 @@ async fn of_32_tabs_at_once_none_loses_anything() {
     let mut counts = BTreeSet::new();
     for tab in 0..32 {
         page.shows(&format!("<span>thing {tab}.</span>"));
-        let (_, rest) = page
-            .body
-            .split_once(&format!("Took in: thing {tab}.. Counted: "))
-            .expect("a note for each");
+        let (_, rest) =
+            page.body.split_once(&format!("Took in: thing {tab}.. Counted: ")).expect("a note for each");
         counts.insert(rest.split('.').next().unwrap().parse::<u64>().unwrap());
     }
     assert_eq!(counts, (1..=32).collect(), "32 different answers, none left out");
@@ -224,15 +198,11 @@ async fn a_form_of_another_site_is_refused() {
         ("same-origin", StatusCode::SEE_OTHER),
         ("none", StatusCode::SEE_OTHER),
     ] {
-        let request = browser
-            .request(Method::POST, "/count")
-            .header("sec-fetch-site", from);
+        let request = browser.request(Method::POST, "/count").header("sec-fetch-site", from);
         let answer = browser.send(request.body(Body::empty()).unwrap()).await;
         assert_eq!(answer.status, status, "{from}");
     }
-    let request = browser
-        .request(Method::GET, "/")
-        .header("sec-fetch-site", "cross-site");
+    let request = browser.request(Method::GET, "/").header("sec-fetch-site", "cross-site");
     let answer = browser.send(request.body(Body::empty()).unwrap()).await;
     assert_eq!(answer.status, StatusCode::OK, "a link from elsewhere works");
 }
@@ -254,10 +224,7 @@ async fn every_answer_forbids_scripts_and_caching() {
     for path in ["/", "/style.css", "/icon.svg", "/nowhere"] {
         let answer = browser.get(path).await;
         assert!(
-            answer.headers["content-security-policy"]
-                .to_str()
-                .unwrap()
-                .starts_with("default-src 'none'"),
+            answer.headers["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'"),
             "{path}"
         );
         assert_eq!(answer.headers["cache-control"], "no-store", "{path}");

@@ -231,14 +231,10 @@ pub(super) fn sorry(status: StatusCode) -> Markup {
             "Your session ended meanwhile",
             "It was logged out, or moved to a new id by a login, while this request was under way. Nothing was changed.",
         ),
-        status if status.is_server_error() => (
-            "The session could not be read or saved",
-            "Please try again in a moment.",
-        ),
-        _ => (
-            "That did not work",
-            "The request was not one the page's own forms make.",
-        ),
+        status if status.is_server_error() => {
+            ("The session could not be read or saved", "Please try again in a moment.")
+        }
+        _ => ("That did not work", "The request was not one the page's own forms make."),
     };
     frame(
         title,

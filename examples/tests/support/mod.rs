@@ -62,15 +62,12 @@ impl Browser {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
-        self.send(self.request(Method::GET, path).body(Body::empty()).unwrap())
-            .await
+        self.send(self.request(Method::GET, path).body(Body::empty()).unwrap()).await
     }
 
     /// Posts a form, and stays at the answer.
     pub(crate) async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
-        let form = form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(fields)
-            .finish();
+        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let request = self
             .request(Method::POST, path)
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
@@ -98,19 +95,10 @@ impl Browser {
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> axum::http::request::Builder {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.site));
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.site));
         let jar = self.jar.lock().unwrap();
-        let cookies: Vec<_> = jar
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        if cookies.is_empty() {
-            request
-        } else {
-            request.header(COOKIE, cookies.join("; "))
-        }
+        let cookies: Vec<_> = jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        if cookies.is_empty() { request } else { request.header(COOKIE, cookies.join("; ")) }
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
@@ -145,11 +133,7 @@ impl Answer {
     /// Asserts that the body does not have `text` in it.
     #[track_caller]
     pub(crate) fn hides(&self, text: &str) -> &Self {
-        assert!(
-            !self.body.contains(text),
-            "{text:?} should not be in: {}",
-            self.body
-        );
+        assert!(!self.body.contains(text), "{text:?} should not be in: {}", self.body);
         self
     }
 
