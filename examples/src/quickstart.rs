@@ -39,7 +39,7 @@ pub fn sessions(store: impl Store) -> Result<SessionLayer> {
     SessionLayer::new(store)
         // Cookies know no ports: a name of our own keeps the session apart from other programs on this machine.
         .cookie(CookieConfig::new().name("__Host-quickstart"))
-        // Over plain http, which this is, some browsers and most tools drop a cookie that is `Secure`. It never leaves
+        // Over plain http, which this is, some browsers and tools drop a cookie that is `Secure`. It never leaves
         // this machine, so nobody can listen. Leave this line out wherever anybody else can come by.
         .insecure()
         .expiry(Expiry::idle(Duration::from_secs(30 * 60)).absolute(Duration::from_secs(12 * 60 * 60)))
