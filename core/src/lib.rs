@@ -1,17 +1,69 @@
-//! HTTP sessions for Rust: the store contract, the engine around a handler, cookies, and the framework adapters.
+//! HTTP sessions for Rust: the store contract, the session engine, cookies, and the framework adapters.
+//!
+//! Applications use the `cloakroom` crate, which adds the stores. A store of your own needs this crate alone: read
+//! [`Store`], write three methods, and prove it with `cloakroom-conformance`.
+//!
+//! | to learn | read |
+//! |---|---|
+//! | what a handler can do | [`Session`], [`Data`] |
+//! | what can be configured | [`Builder`], [`CookieConfig`], [`Expiry`], [`Keyring`] |
+//! | how to write a store | [`Store`], then [`AtomicStore`] |
+//! | how to adapt a framework | [`Engine`] |
+//!
+//! Adapters are features with the version of what they adapt: `tower-service-0_3` and `axum-core-0_5`. None is on by
+//! default, and without one this crate knows no framework.
 
+mod adapter;
+mod backend;
+mod commit;
+mod config;
+mod cookie;
+mod data;
+mod document;
+mod end;
+mod engine;
 mod error;
+mod event;
+mod expiry;
+mod gate;
+mod handle;
+mod headers;
 mod id;
+mod keyring;
+mod oplog;
+mod plan;
+mod profile;
+mod record;
+mod relocate;
+mod session;
 mod status;
 mod store;
+mod swap;
+mod value;
+mod work;
 
 pub use async_trait::async_trait;
 pub use bytes::Bytes;
 pub use futures_util::stream::BoxStream;
 
 pub use crate::{
+    config::Builder,
+    cookie::{CookieConfig, SameSite},
+    data::{Data, DataMut},
+    engine::{Commit, Engine, RequestHead},
     error::{Error, ErrorKind, Result},
+    expiry::Expiry,
+    gate::{Fallback, OnOutage},
+    headers::HeaderEdits,
     id::{Fingerprint, Key, SessionId},
+    keyring::Keyring,
+    plan::Save,
+    session::{LazySession, Session},
     status::{Status, StatusSender, StatusStream},
     store::{AdminStore, AtomicStore, Guarantee, IndexedStore, Store, Swapped, Ttl},
+};
+
+#[cfg(feature = "tower-service-0_3")]
+pub use crate::adapter::tower::{
+    EmptyResponse, OnError, OwnedHead, ResponseFuture, SessionLayer, SessionService,
 };

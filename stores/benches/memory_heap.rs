@@ -24,9 +24,7 @@ fn main() -> Result<()> {
         .find_map(|argument| argument.parse().ok())
         .unwrap_or(100_000_usize)
         .max(OPERATIONS);
-    let keys: Vec<Key> = (0..count)
-        .map(|number| Key::new(format!("{number:043}")))
-        .collect::<Result<_>>()?;
+    let keys: Vec<Key> = (0..count).map(|number| Key::new(format!("{number:043}"))).collect::<Result<_>>()?;
     tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime without drivers needs nothing of the system")

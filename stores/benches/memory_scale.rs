@@ -38,18 +38,8 @@ fn main() -> Result<()> {
     })?;
     row("fill", per(started.elapsed(), count), "ns/op", None);
     let full = resident() - before;
-    row(
-        "resident memory",
-        full as f64 / count as f64,
-        "B/entry",
-        Some(350.0),
-    );
-    row(
-        "counted by the store",
-        store.stats().bytes as f64 / count as f64,
-        "B/entry",
-        None,
-    );
+    row("resident memory", full as f64 / count as f64, "B/entry", Some(350.0));
+    row("counted by the store", store.stats().bytes as f64 / count as f64, "B/entry", None);
 
     for (name, spread) in [("get, many keys", count), ("get, one hot key", 1)] {
         for threads in [1, 2] {
@@ -155,28 +145,18 @@ fn expire(store: &MemoryStore, keys: &[Key]) -> Result<()> {
     let due = Instant::now() + touching.elapsed() * 2 + Duration::from_millis(500);
     run(async {
         for key in &keys[1..] {
-            store
-                .touch(key, Ttl::new(due.saturating_duration_since(Instant::now())))
-                .await?;
+            store.touch(key, Ttl::new(due.saturating_duration_since(Instant::now()))).await?;
         }
         Ok(())
     })?;
-    let calm = worst_gets(store, &keys[0], || {
-        Instant::now() < due - Duration::from_millis(20)
-    })?;
+    let calm = worst_gets(store, &keys[0], || Instant::now() < due - Duration::from_millis(20))?;
     thread::sleep(due.saturating_duration_since(Instant::now()));
     let started = Instant::now();
     let busy = worst_gets(store, &keys[0], || store.stats().entries > 1)?;
-    row(
-        "all expired, and gone without a read, after",
-        started.elapsed().as_secs_f64() * 1e3,
-        "ms",
-        None,
-    );
-    for (name, calm, busy) in [
-        ("get of a live key meanwhile, 99.9 %", calm.0, busy.0),
-        ("  the slowest", calm.1, busy.1),
-    ] {
+    row("all expired, and gone without a read, after", started.elapsed().as_secs_f64() * 1e3, "ms", None);
+    for (name, calm, busy) in
+        [("get of a live key meanwhile, 99.9 %", calm.0, busy.0), ("  the slowest", calm.1, busy.1)]
+    {
         println!(
             "{name:<44} {:>10.1} us     ({:.1} us before)",
             busy.as_secs_f64() * 1e6,
@@ -236,9 +216,7 @@ fn value(which: usize) -> Bytes {
 
 /// Returns the key of a number: 43 characters that look random.
 fn key(number: usize) -> Result<Key> {
-    let mixed = (number as u64)
-        .wrapping_add(1)
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (number as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     Key::new(format!("{:016x}{mixed:016x}{number:011x}", mixed.rotate_left(29)))
 }
 
@@ -252,10 +230,7 @@ const fn scattered(number: usize, count: usize) -> usize {
 /// Returns the process's resident memory in bytes.
 fn resident() -> u64 {
     let pages = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let resident = pages
-        .split(' ')
-        .nth(1)
-        .and_then(|pages| pages.parse::<u64>().ok());
+    let resident = pages.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
     resident.unwrap_or(0) * 4096
 }
 
@@ -264,9 +239,7 @@ fn per(took: Duration, operations: usize) -> f64 {
 }
 
 fn row(name: &str, measured: f64, unit: &str, budget: Option<f64>) {
-    let budget = budget.map_or(String::new(), |most| {
-        format!("<= {most} {}", verdict(measured <= most))
-    });
+    let budget = budget.map_or(String::new(), |most| format!("<= {most} {}", verdict(measured <= most)));
     let digits = if measured < 10.0 { 4 } else { 0 };
     println!("{name:<44} {measured:>10.digits$} {unit:<8} {budget}");
 }

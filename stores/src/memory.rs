@@ -73,17 +73,12 @@ impl MemoryStore {
     /// Creates an empty store without bounds.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            inner: Inner::new(None),
-        }
+        Self { inner: Inner::new(None) }
     }
 
     /// Starts a store with bounds.
     pub const fn builder() -> MemoryStoreBuilder {
-        MemoryStoreBuilder {
-            max_entries: None,
-            max_bytes: None,
-        }
+        MemoryStoreBuilder { max_entries: None, max_bytes: None }
     }
 
     /// Returns how many live values had to leave because the store was full, since it was made.
@@ -95,20 +90,8 @@ impl MemoryStore {
     /// Returns what the store holds and what it dropped. Takes each of its 64 locks for an instant.
     #[must_use]
     pub fn stats(&self) -> MemoryStats {
-        let Counts {
-            entries,
-            bytes,
-            bindings,
-            expired,
-            evicted,
-        } = self.inner.counts();
-        MemoryStats {
-            entries,
-            bytes,
-            bindings,
-            expired,
-            evicted,
-        }
+        let Counts { entries, bytes, bindings, expired, evicted } = self.inner.counts();
+        MemoryStats { entries, bytes, bindings, expired, evicted }
     }
 }
 
@@ -185,19 +168,12 @@ impl MemoryStoreBuilder {
         if self.max_entries == Some(0) {
             return Err(Error::config("max_entries", "must be at least 1"));
         }
-        if self
-            .max_bytes
-            .is_some_and(|bytes| bytes <= MemoryStore::ENTRY_OVERHEAD)
-        {
-            let cure = format!(
-                "must be more than {}, what an empty entry takes",
-                MemoryStore::ENTRY_OVERHEAD
-            );
+        if self.max_bytes.is_some_and(|bytes| bytes <= MemoryStore::ENTRY_OVERHEAD) {
+            let cure =
+                format!("must be more than {}, what an empty entry takes", MemoryStore::ENTRY_OVERHEAD);
             return Err(Error::config("max_bytes", cure));
         }
-        Ok(MemoryStore {
-            inner: Inner::new(Room::new(self.max_entries, self.max_bytes)),
-        })
+        Ok(MemoryStore { inner: Inner::new(Room::new(self.max_entries, self.max_bytes)) })
     }
 }
 
@@ -234,16 +210,12 @@ impl Store for MemoryStore {
 impl AtomicStore for MemoryStore {
     async fn create(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<bool> {
         let taken = self.inner.put(key, &value, ttl, |live| live.map(drop));
-        taken
-            .map(|taken| taken.is_none())
-            .map_err(|error| error.operation("create"))
+        taken.map(|taken| taken.is_none()).map_err(|error| error.operation("create"))
     }
 
     async fn replace(&self, key: &Key, expected: &[u8], value: Bytes, ttl: Ttl) -> Result<Swapped> {
         let refused = self.inner.put(key, &value, ttl, |live| mismatch(live, expected));
-        refused
-            .map(|refused| refused.unwrap_or(Swapped::Done))
-            .map_err(|error| error.operation("replace"))
+        refused.map(|refused| refused.unwrap_or(Swapped::Done)).map_err(|error| error.operation("replace"))
     }
 
     async fn remove(&self, key: &Key, expected: &[u8]) -> Result<Swapped> {

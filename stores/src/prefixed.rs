@@ -68,24 +68,16 @@ impl<S: Store> Prefixed<S> {
     pub fn new(store: S, prefix: impl AsRef<str>) -> Result<Self> {
         let given = prefix.as_ref();
         if given.is_empty() || !given.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Error::config(
-                "prefix",
-                "must be printable ASCII without spaces, and not empty",
-            ));
+            return Err(Error::config("prefix", "must be printable ASCII without spaces, and not empty"));
         }
         let mut prefix = given.replace('%', "%25").replace(END, "%3A");
         prefix.push(END);
         if prefix.len() > Self::MAX_LEN {
-            let cure = format!(
-                "must be at most {} bytes, with `:` and `%` counted three times",
-                Self::MAX_LEN - 1
-            );
+            let cure =
+                format!("must be at most {} bytes, with `:` and `%` counted three times", Self::MAX_LEN - 1);
             return Err(Error::config("prefix", cure));
         }
-        Ok(Self {
-            inner: store,
-            prefix: prefix.into(),
-        })
+        Ok(Self { inner: store, prefix: prefix.into() })
     }
 
     /// Returns the store that holds the values.
@@ -101,21 +93,15 @@ impl<S: Store> Prefixed<S> {
     }
 
     fn atomic(&self) -> Result<&dyn AtomicStore> {
-        self.inner
-            .as_atomic()
-            .ok_or_else(|| unsupported("the inner store cannot compare and swap"))
+        self.inner.as_atomic().ok_or_else(|| unsupported("the inner store cannot compare and swap"))
     }
 
     fn indexed(&self) -> Result<&dyn IndexedStore> {
-        self.inner
-            .as_indexed()
-            .ok_or_else(|| unsupported("the inner store has no index of users"))
+        self.inner.as_indexed().ok_or_else(|| unsupported("the inner store has no index of users"))
     }
 
     fn admin(&self) -> Result<&dyn AdminStore> {
-        self.inner
-            .as_admin()
-            .ok_or_else(|| unsupported("the inner store cannot list its keys"))
+        self.inner.as_admin().ok_or_else(|| unsupported("the inner store cannot list its keys"))
     }
 
     /// Puts the prefix before a key.
@@ -156,10 +142,7 @@ impl<S: Store> Prefixed<S> {
 
     /// Yields the keys under the prefix, without it.
     fn outer_keys<'a>(&'a self, admin: &'a dyn AdminStore) -> BoxStream<'a, Result<Key>> {
-        admin
-            .scan()
-            .try_filter_map(move |key| std::future::ready(Ok(self.outer_key(&key))))
-            .boxed()
+        admin.scan().try_filter_map(move |key| std::future::ready(Ok(self.outer_key(&key)))).boxed()
     }
 }
 
@@ -435,9 +418,7 @@ mod tests {
             now(plain.touch(&key("k"), HOUR)).map(drop).unwrap_err(),
             now(plain.keys_of("ann")).map(drop).unwrap_err(),
             now(plain.len()).map(drop).unwrap_err(),
-            blocking(plain.scan().try_collect::<Vec<_>>())
-                .map(drop)
-                .unwrap_err(),
+            blocking(plain.scan().try_collect::<Vec<_>>()).map(drop).unwrap_err(),
         ] {
             assert_eq!(error.kind(), ErrorKind::Unsupported);
         }

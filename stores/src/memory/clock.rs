@@ -42,7 +42,6 @@ impl Clock {
 
     #[cfg(test)]
     pub(super) fn advance(&self, by: Duration) {
-        self.skew
-            .fetch_add(by.as_nanos() as u64, std::sync::atomic::Ordering::SeqCst);
+        self.skew.fetch_add(by.as_nanos() as u64, std::sync::atomic::Ordering::SeqCst);
     }
 }

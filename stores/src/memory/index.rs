@@ -26,9 +26,7 @@ impl Inner {
             }
             let key: Arc<[u8]> = Arc::from(key.as_bytes());
             let name = self.users.add(user, key.clone());
-            shard
-                .bindings
-                .insert(spot.tag, Binding::new(key, name, now, nanos(ttl)));
+            shard.bindings.insert(spot.tag, Binding::new(key, name, now, nanos(ttl)));
         });
     }
 

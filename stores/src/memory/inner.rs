@@ -133,13 +133,9 @@ impl Inner {
                     return Step::NoRoom;
                 }
                 shard.expired += u64::from(lapsed);
-                let value = fresh
-                    .take()
-                    .map(|value| value.dies_at(now.saturating_add(nanos(ttl))));
+                let value = fresh.take().map(|value| value.dies_at(now.saturating_add(nanos(ttl))));
                 match (found, value) {
-                    (Some(item), Some(value)) => Step::Stored {
-                        _old: Some(shard.overwrite(item, value)),
-                    },
+                    (Some(item), Some(value)) => Step::Stored { _old: Some(shard.overwrite(item, value)) },
                     (None, Some(value)) => {
                         shard.insert(spot.tag, value);
                         Step::Stored { _old: None }
@@ -165,9 +161,7 @@ impl Inner {
         let (refusal, _removed) = self.change(spot.stripe, |shard, now| {
             let live = shard.live(spot.tag, key.as_bytes(), now);
             let refusal = refuse(live.map(|item| shard.values.get(item)));
-            let removed = live
-                .filter(|_| refusal.is_none())
-                .map(|item| self.take(shard, item, now));
+            let removed = live.filter(|_| refusal.is_none()).map(|item| self.take(shard, item, now));
             (refusal, removed)
         });
         refusal
@@ -314,9 +308,8 @@ impl Inner {
                 return;
             }
             let victim = self.change(stripe, |shard, now| {
-                let except = (stripe == spare.stripe)
-                    .then(|| shard.values.find(spare.tag, key.as_bytes()))
-                    .flatten();
+                let except =
+                    (stripe == spare.stripe).then(|| shard.values.find(spare.tag, key.as_bytes())).flatten();
                 let item = shard.values.nearest(except, EFFORT)?;
                 // It was renewed since it was queued, so another shard's first may be nearer; but not for ever.
                 if shard.values.get(item).due() > rival && attempt < SHARDS {
@@ -349,9 +342,7 @@ impl Inner {
     }
 
     fn could_hold(&self, value: &Value) -> bool {
-        self.room
-            .as_ref()
-            .is_none_or(|room| room.could_hold(value.cost()))
+        self.room.as_ref().is_none_or(|room| room.could_hold(value.cost()))
     }
 
     /// Runs `change` under the shard's lock and with a time read under it, then tells the sweeper what became due
@@ -401,10 +392,7 @@ impl Inner {
     pub(super) fn spot(&self, key: &[u8]) -> Spot {
         let hash = self.hasher.hash_one(key);
         // The upper half chooses the shard and the lower one the place in it: they must not depend on each other.
-        Spot {
-            stripe: (hash >> 32) as usize % SHARDS,
-            tag: hash as u32,
-        }
+        Spot { stripe: (hash >> 32) as usize % SHARDS, tag: hash as u32 }
     }
 }
 
@@ -422,10 +410,9 @@ impl Stripe {
     /// Lets others see what is due in the shard; returns it if that is sooner than it was.
     fn publish(&self, shard: &Shard) -> Option<u64> {
         let mut sooner = None;
-        for (shown, due) in [
-            (&self.values_due, shard.values.next_at()),
-            (&self.bindings_due, shard.bindings.next_at()),
-        ] {
+        for (shown, due) in
+            [(&self.values_due, shard.values.next_at()), (&self.bindings_due, shard.bindings.next_at())]
+        {
             let before = shown.load(Relaxed);
             if due != before {
                 shown.store(due, SeqCst);

@@ -86,13 +86,7 @@ pub(super) struct Binding {
 
 impl Binding {
     pub(super) fn new(key: Arc<[u8]>, user: Arc<str>, now: u64, ttl: u64) -> Self {
-        let mut binding = Self {
-            key,
-            user,
-            dies: 0,
-            bound: 0,
-            check: now.saturating_add(GRACE),
-        };
+        let mut binding = Self { key, user, dies: 0, bound: 0, check: now.saturating_add(GRACE) };
         binding.renew(now, ttl);
         binding
     }
@@ -145,20 +139,12 @@ pub(super) struct Shard {
 
 impl Shard {
     pub(super) const fn new() -> Self {
-        Self {
-            values: Table::new(),
-            bindings: Table::new(),
-            bytes: 0,
-            expired: 0,
-            evicted: 0,
-        }
+        Self { values: Table::new(), bindings: Table::new(), bytes: 0, expired: 0, evicted: 0 }
     }
 
     /// Returns the number of the live value under `key`.
     pub(super) fn live(&self, tag: u32, key: &[u8], now: u64) -> Option<u32> {
-        self.values
-            .find(tag, key)
-            .filter(|&item| self.values.get(item).is_live(now))
+        self.values.find(tag, key).filter(|&item| self.values.get(item).is_live(now))
     }
 
     /// Stores a value whose key is not there yet.
@@ -225,10 +211,7 @@ mod tests {
     #[test]
     fn a_binding_waits_for_its_value_but_not_for_ever() {
         let binding = binding();
-        assert_eq!(
-            binding.next_check(Presence::Absent, 100 + GRACE - 1),
-            Some(100 + GRACE)
-        );
+        assert_eq!(binding.next_check(Presence::Absent, 100 + GRACE - 1), Some(100 + GRACE));
         assert_eq!(binding.next_check(Presence::Absent, 100 + GRACE), None);
     }
 

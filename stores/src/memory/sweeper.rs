@@ -47,11 +47,7 @@ impl Alarm {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             wakes_at: AtomicU64::new(u64::MAX),
-            state: Mutex::new(State {
-                thread: Phase::NotStarted,
-                nudged: false,
-                stopped: false,
-            }),
+            state: Mutex::new(State { thread: Phase::NotStarted, nudged: false, stopped: false }),
             wake: Condvar::new(),
         })
     }
@@ -66,9 +62,8 @@ impl Alarm {
         let mut state = self.state.lock();
         if state.thread == Phase::NotStarted {
             let (alarm, inner) = (self.clone(), inner.clone());
-            let spawned = thread::Builder::new()
-                .name("cloakroom-sweep".to_owned())
-                .spawn(move || run(&alarm, &inner));
+            let spawned =
+                thread::Builder::new().name("cloakroom-sweep".to_owned()).spawn(move || run(&alarm, &inner));
             state.thread = if spawned.is_ok() {
                 Phase::Running
             } else {

@@ -49,12 +49,7 @@ struct Node {
 
 impl<T: Item> Table<T> {
     pub(super) const fn new() -> Self {
-        Self {
-            slots: HashTable::new(),
-            items: Vec::new(),
-            places: Vec::new(),
-            queue: Vec::new(),
-        }
+        Self { slots: HashTable::new(), items: Vec::new(), places: Vec::new(), queue: Vec::new() }
     }
 
     pub(super) fn len(&self) -> u32 {
@@ -68,9 +63,7 @@ impl<T: Item> Table<T> {
     /// Returns the number of the item under `key`, valid until the next removal. `tag` is always the same for a key.
     pub(super) fn find(&self, tag: u32, key: &[u8]) -> Option<u32> {
         self.slots
-            .find(spread(tag), |slot| {
-                slot.tag == tag && self.items[index(slot.item)].key() == key
-            })
+            .find(spread(tag), |slot| slot.tag == tag && self.items[index(slot.item)].key() == key)
             .map(|slot| slot.item)
     }
 
@@ -95,10 +88,7 @@ impl<T: Item> Table<T> {
 
     /// Returns the first item whose time in the queue has come. It may not be due: then settle it.
     pub(super) fn first_at(&self, now: u64) -> Option<u32> {
-        self.queue
-            .first()
-            .filter(|node| node.at <= now)
-            .map(|node| node.item)
+        self.queue.first().filter(|node| node.at <= now).map(|node| node.item)
     }
 
     /// Returns the item that is due first, other than `except`.
@@ -120,9 +110,7 @@ impl<T: Item> Table<T> {
             if Some(item) == except {
                 // What is next stands among the children; a renewed one there is worth no second search.
                 let children = self.queue.iter().skip(1).take(ARITY);
-                best = children
-                    .map(|node| (self.get(node.item).due(), node.item))
-                    .fold(best, sooner);
+                best = children.map(|node| (self.get(node.item).due(), node.item)).fold(best, sooner);
             } else {
                 best = Some((at, item));
             }
@@ -135,15 +123,10 @@ impl<T: Item> Table<T> {
     pub(super) fn insert(&mut self, tag: u32, item: T) {
         let new = self.len();
         let place = self.queue.len();
-        self.queue.push(Node {
-            at: item.due(),
-            tag,
-            item: new,
-        });
+        self.queue.push(Node { at: item.due(), tag, item: new });
         self.places.push(number(place));
         self.items.push(item);
-        self.slots
-            .insert_unique(spread(tag), Slot { tag, item: new }, |slot| spread(slot.tag));
+        self.slots.insert_unique(spread(tag), Slot { tag, item: new }, |slot| spread(slot.tag));
         self.rise(place);
     }
 
@@ -303,9 +286,7 @@ mod tests {
         let (mut table, mut model) = (Table::new(), BTreeMap::new());
         let mut seed = 7_u64;
         let mut random = |below: u64| {
-            seed = seed
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (seed >> 33) % below
         };
         for round in 0..20_000_u64 {
@@ -340,10 +321,7 @@ mod tests {
             if round % 97 == 0 {
                 check(&table);
                 let nearest = table.nearest(None, usize::MAX);
-                assert_eq!(
-                    nearest.map(|item| table.get(item).due()),
-                    model.values().min().copied()
-                );
+                assert_eq!(nearest.map(|item| table.get(item).due()), model.values().min().copied());
             }
         }
     }

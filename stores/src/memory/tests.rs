@@ -60,12 +60,7 @@ fn expired_values_leave_without_being_read() {
     (0..10_000).for_each(|number| set(&store, number, SHORT));
     set(&store, 10_000, HOUR);
     eventually("one is left", || entries(&store) == 1);
-    let MemoryStats {
-        bytes,
-        expired,
-        evicted,
-        ..
-    } = store.stats();
+    let MemoryStats { bytes, expired, evicted, .. } = store.stats();
     assert_eq!((expired, evicted), (10_000, 0));
     assert_eq!(bytes, 9 + 100 + MemoryStore::ENTRY_OVERHEAD);
     assert!(store.inner.footprint().1 <= 64 * 80, "the tables shrank");
@@ -121,9 +116,7 @@ fn the_sweeper_stops_when_the_last_clone_is_dropped() {
     drop(store);
     assert!(has(&clone, 1));
     drop(clone);
-    eventually("values and thread are gone", || {
-        inner.strong_count() == 0 && alarm.strong_count() == 0
-    });
+    eventually("values and thread are gone", || inner.strong_count() == 0 && alarm.strong_count() == 0);
 }
 
 #[test]
@@ -294,11 +287,7 @@ fn a_value_larger_than_the_store_is_too_large_and_the_old_one_stays() {
 
 #[test]
 fn many_writers_at_once_never_exceed_the_bounds() {
-    let store = MemoryStore::builder()
-        .max_entries(50)
-        .max_bytes(50 * 240)
-        .build()
-        .unwrap();
+    let store = MemoryStore::builder().max_entries(50).max_bytes(50 * 240).build().unwrap();
     thread::scope(|scope| {
         for writer in 0..4 {
             let store = &store;
@@ -314,10 +303,7 @@ fn many_writers_at_once_never_exceed_the_bounds() {
         }
     });
     let stats = store.stats();
-    assert!(
-        stats.entries <= 50 && stats.bytes <= 50 * 240 && stats.evicted > 0,
-        "{stats:?}"
-    );
+    assert!(stats.entries <= 50 && stats.bytes <= 50 * 240 && stats.evicted > 0, "{stats:?}");
     assert_eq!(now_blocking(store.clear()).unwrap(), stats.entries);
     assert_eq!((store.stats().entries, store.stats().bytes), (0, 0));
 }
@@ -329,10 +315,7 @@ fn bounds_without_room_are_errors_that_name_the_field() {
     let none = MemoryStore::ENTRY_OVERHEAD;
     for bytes in [0, none] {
         let error = MemoryStore::builder().max_bytes(bytes).build().unwrap_err();
-        assert_eq!(
-            (error.kind(), error.field()),
-            (ErrorKind::Config, Some("max_bytes"))
-        );
+        assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("max_bytes")));
     }
 }
 
@@ -342,10 +325,7 @@ fn debug_shows_no_key_and_no_value() {
     now(store.set(&Key::new("topsecret").unwrap(), "topsecret".into(), HOUR)).unwrap();
     now(store.bind(&Key::new("topsecret").unwrap(), "topsecret", HOUR)).unwrap();
     let shown = format!("{store:?} {store:#?} {:?}", store.stats());
-    assert!(
-        !shown.contains("topsecret") && shown.contains("entries: 1"),
-        "{shown}"
-    );
+    assert!(!shown.contains("topsecret") && shown.contains("entries: 1"), "{shown}");
 }
 
 #[test]
@@ -374,10 +354,7 @@ fn key_even(number: usize) -> Key {
 
 /// For the calls that let other tasks run in between.
 fn now_blocking<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap()
-        .block_on(future)
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
 fn bindings(store: &MemoryStore) -> (u64, usize) {
@@ -425,9 +402,7 @@ fn a_binding_survives_lists_and_sweeps_until_its_value_is_written() {
     set(&store, 1, HOUR);
     assert_eq!(now(store.keys_of("ann")).unwrap(), [key(1)]);
     store.inner.advance(grace());
-    eventually("the sweeper looked", || {
-        store.inner.next_due() > store.inner.clock.now()
-    });
+    eventually("the sweeper looked", || store.inner.next_due() > store.inner.clock.now());
     assert_eq!(now(store.destroy_user("ann", None)).unwrap(), 1);
 }
 
@@ -456,10 +431,7 @@ fn a_user_of_many_keys_is_listed_and_destroyed_whole() {
     let destroyed = now_blocking(store.destroy_user("ann", Some(&key(5)))).unwrap();
     assert_eq!(destroyed, 998);
     let left: Vec<_> = now_blocking(store.scan().try_collect()).unwrap();
-    assert_eq!(
-        left.into_iter().collect::<HashSet<_>>(),
-        HashSet::from([key(0), key(5)])
-    );
+    assert_eq!(left.into_iter().collect::<HashSet<_>>(), HashSet::from([key(0), key(5)]));
 }
 
 #[test]

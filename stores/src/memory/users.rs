@@ -65,9 +65,8 @@ impl Users {
     pub(super) fn keys_after(&self, user: &str, last: Option<&Arc<[u8]>>, limit: usize) -> Vec<Arc<[u8]>> {
         let from = last.map_or(Bound::Unbounded, Bound::Excluded);
         let shard = self.shard(user).lock();
-        let keys = shard
-            .get(user)
-            .map(|keys| keys.range::<Arc<[u8]>, _>((from, Bound::Unbounded)).take(limit));
+        let keys =
+            shard.get(user).map(|keys| keys.range::<Arc<[u8]>, _>((from, Bound::Unbounded)).take(limit));
         keys.into_iter().flatten().cloned().collect()
     }
 

@@ -1,0 +1,250 @@
+//! The one list of cases: the macro, `run` and the mutants all read it.
+
+use futures_util::future::BoxFuture;
+
+use crate::{context::Cx, failure::Verdict, report::Group, subject::Ability};
+
+mod admin;
+mod create;
+mod destroy_user;
+mod expiry;
+mod handles;
+mod indexed;
+mod keys;
+mod parallel;
+mod races;
+mod remove;
+mod replace;
+mod touch;
+mod values;
+
+/// One rule of the contract and how to see whether a store keeps it.
+pub(crate) struct Case {
+    pub(crate) group: Group,
+    pub(crate) needs: Option<Ability>,
+    pub(crate) name: &'static str,
+    pub(crate) run: fn(Cx) -> BoxFuture<'static, Verdict>,
+}
+
+/// Hands the list of all cases to another macro.
+///
+/// The list is what [`conformance_tests!`](crate::conformance_tests) and [`run`](crate::run) are made from; call it
+/// to make a harness of another kind. `for_each_case! { [path::to::mac] args }` becomes
+/// `path::to::mac! { args base {..} atomic {..} indexed {..} admin {..} concurrency {..} races {..} }`, where each
+/// pair of braces holds `topic: [case, …]` one after another. The cases of `races` need the ability `atomic` and
+/// belong to the group `concurrency`.
+#[macro_export]
+macro_rules! for_each_case {
+    ([$($callback:tt)*] $($args:tt)*) => {
+        $($callback)*! {
+            $($args)*
+            base {
+                values: [
+                    an_absent_key_is_none,
+                    a_value_comes_back_as_it_was_set,
+                    an_empty_value_is_a_value,
+                    every_byte_comes_back,
+                    values_that_look_like_something_come_back,
+                    a_value_of_one_mebibyte_comes_back_or_is_too_large,
+                    an_oversized_value_is_kept_or_is_too_large,
+                    set_replaces_the_value,
+                    a_write_changes_no_other_value,
+                    destroy_removes_a_live_value_and_is_true,
+                    destroy_of_an_absent_key_is_ok_and_false,
+                    destroy_of_a_destroyed_key_is_false,
+                    destroy_removes_only_its_key,
+                    a_destroyed_key_can_be_set_again,
+                    an_open_store_is_connected,
+                    declared_abilities_are_there,
+                    undeclared_abilities_are_none,
+                    debug_of_the_store_shows_neither_key_nor_value,
+                    an_error_shows_neither_key_nor_value,
+                ]
+                keys: [
+                    hostile_keys_are_keys_like_any_other,
+                    every_key_of_one_byte_is_a_key_of_its_own,
+                    keys_that_differ_in_case_are_different,
+                    a_key_of_255_bytes_is_not_cut,
+                    a_key_that_begins_with_another_is_different,
+                    a_key_that_is_a_pattern_matches_only_itself,
+                ]
+                expiry: [
+                    an_expired_value_is_none,
+                    destroy_of_an_expired_value_is_false,
+                    an_expired_value_can_be_set_again,
+                    an_expired_value_stays_absent,
+                    a_value_lives_no_shorter_than_its_ttl,
+                    the_shortest_ttl_is_no_error_and_expires,
+                    long_ttls_do_not_overflow,
+                    get_does_not_extend_the_ttl,
+                    set_replaces_the_ttl_by_a_shorter_one,
+                    set_replaces_the_ttl_by_a_longer_one,
+                    every_value_has_a_ttl_of_its_own,
+                ]
+                handles: [
+                    a_set_is_seen_by_another_handle_at_once,
+                    a_destroy_is_seen_by_another_handle_at_once,
+                    a_dropped_set_leaves_the_old_value_or_the_new,
+                    a_dropped_set_leaves_no_value_without_its_ttl,
+                    a_dropped_destroy_leaves_the_value_or_nothing,
+                    a_dropped_call_leaves_the_others_their_own_answers,
+                ]
+            }
+            atomic {
+                create: [
+                    create_under_an_absent_key_stores_and_is_true,
+                    create_gives_the_value_its_ttl,
+                    create_under_a_live_key_is_false_and_keeps_the_value,
+                    create_that_is_false_does_not_lengthen_the_ttl,
+                    create_that_is_false_does_not_shorten_the_ttl,
+                    create_over_an_expired_value_is_true,
+                    create_after_destroy_is_true,
+                    what_is_created_is_an_ordinary_value,
+                    a_dropped_create_leaves_nothing_or_the_value,
+                ]
+                replace: [
+                    replace_of_the_expected_value_is_done,
+                    replace_of_another_value_is_a_conflict_with_the_latest,
+                    a_conflicting_replace_changes_nothing,
+                    a_conflicting_replace_does_not_lengthen_the_ttl,
+                    replace_compares_every_byte,
+                    replace_of_an_absent_key_is_gone_and_creates_nothing,
+                    replace_of_an_expired_value_is_gone_and_creates_nothing,
+                    replace_after_destroy_is_gone_and_creates_nothing,
+                    replace_by_the_same_value_renews_the_ttl,
+                    replace_sets_a_longer_ttl,
+                    replace_sets_a_shorter_ttl,
+                    replace_changes_only_its_key,
+                    a_dropped_replace_leaves_the_old_value_or_the_new,
+                ]
+                remove: [
+                    remove_of_the_expected_value_is_done_and_removes_it,
+                    remove_of_another_value_is_a_conflict_with_the_latest,
+                    a_conflicting_remove_keeps_the_value,
+                    a_conflicting_remove_keeps_the_ttl,
+                    remove_compares_every_byte,
+                    remove_of_an_absent_key_is_gone,
+                    remove_of_an_expired_value_is_gone,
+                    remove_after_destroy_is_gone,
+                    remove_removes_only_its_key,
+                    a_dropped_remove_leaves_the_value_or_nothing,
+                ]
+                touch: [
+                    touch_extends_the_ttl,
+                    touch_shortens_the_ttl,
+                    touch_keeps_the_value,
+                    touch_writes_no_old_value_back,
+                    touch_of_an_absent_key_is_false_and_creates_nothing,
+                    touch_of_an_expired_value_is_false_and_does_not_revive_it,
+                    touch_after_destroy_is_false_and_creates_nothing,
+                    touch_changes_only_its_key,
+                    a_dropped_touch_keeps_the_value,
+                ]
+            }
+            indexed {
+                indexed: [
+                    a_bound_key_is_listed,
+                    an_unknown_user_has_no_keys,
+                    a_binding_is_seen_by_another_handle,
+                    a_key_bound_before_its_value_is_listed_when_it_has_one,
+                    a_destroyed_key_is_not_listed,
+                    an_expired_key_is_not_listed,
+                    binding_again_lists_the_key_once,
+                    binding_again_renews_the_binding,
+                    an_expired_binding_is_not_listed,
+                    binding_to_another_user_moves_the_key,
+                    bind_leaves_value_and_ttl_alone,
+                    a_binding_survives_writes_to_the_value,
+                    users_are_told_apart_whatever_their_names,
+                ]
+                destroy_user: [
+                    destroy_user_removes_every_value_of_the_user,
+                    destroy_user_spares_the_excepted_key,
+                    an_excepted_key_of_somebody_else_spares_nothing,
+                    destroy_user_of_an_unknown_user_is_zero,
+                    destroy_user_leaves_other_users_alone,
+                    destroy_user_counts_only_live_values,
+                    a_user_may_have_many_keys,
+                    destroy_user_removes_all_that_was_bound_before_it,
+                ]
+            }
+            admin {
+                admin: [
+                    an_empty_store_has_nothing_to_scan_count_clear_or_sweep,
+                    a_scan_yields_every_key_with_its_exact_text,
+                    a_scan_yields_live_keys_only,
+                    a_scan_yields_every_one_of_many_keys,
+                    a_key_that_lives_through_a_scan_is_yielded,
+                    len_counts_live_values_only,
+                    clear_removes_every_value_and_counts_the_live_ones,
+                    a_neighbour_is_neither_scanned_nor_counted,
+                    clear_leaves_the_neighbours_alone,
+                    sweep_never_deletes_a_live_value,
+                    sweep_deletes_at_most_its_limit,
+                    sweep_of_live_values_only_is_zero,
+                    a_swept_key_is_absent_and_free,
+                ]
+            }
+            concurrency {
+                parallel: [
+                    no_reader_sees_half_a_value,
+                    parallel_writers_of_different_keys_lose_nothing,
+                    of_parallel_destroys_exactly_one_is_true,
+                ]
+            }
+            races {
+                races: [
+                    of_parallel_creates_exactly_one_wins,
+                    of_parallel_creates_over_an_expired_value_exactly_one_wins,
+                    of_parallel_replaces_of_one_value_exactly_one_is_done,
+                    a_counter_that_many_tasks_increment_loses_nothing,
+                    a_destroyed_value_is_never_replaced_back,
+                    a_destroyed_value_is_never_touched_back,
+                    a_touch_never_undoes_a_replace,
+                    of_remove_and_replace_exactly_one_wins,
+                ]
+            }
+        }
+    };
+}
+
+macro_rules! table {
+    (
+        base {$($base:ident: [$($b:ident),* $(,)?])*}
+        atomic {$($atomic:ident: [$($a:ident),* $(,)?])*}
+        indexed {$($indexed:ident: [$($i:ident),* $(,)?])*}
+        admin {$($admin:ident: [$($d:ident),* $(,)?])*}
+        concurrency {$($concurrency:ident: [$($c:ident),* $(,)?])*}
+        races {$($races:ident: [$($r:ident),* $(,)?])*}
+    ) => {
+        &[
+            $($(table!(@case Group::Base, None, $base, $b),)*)*
+            $($(table!(@case Group::Atomic, Some(Ability::Atomic), $atomic, $a),)*)*
+            $($(table!(@case Group::Indexed, Some(Ability::Indexed), $indexed, $i),)*)*
+            $($(table!(@case Group::Admin, Some(Ability::Admin), $admin, $d),)*)*
+            $($(table!(@case Group::Concurrency, None, $concurrency, $c),)*)*
+            $($(table!(@case Group::Concurrency, Some(Ability::Atomic), $races, $r),)*)*
+        ]
+    };
+    (@case $group:expr, $needs:expr, $topic:ident, $name:ident) => {
+        Case {
+            group: $group,
+            needs: $needs,
+            name: stringify!($name),
+            run: |cx| Box::pin($topic::$name(cx)),
+        }
+    };
+}
+
+static CASES: &[Case] = for_each_case! { [table] };
+
+/// Every case, group by group.
+pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
+    CASES.iter()
+}
+
+/// The case with this id: `base::an_absent_key_is_none`.
+pub(crate) fn find(id: &str) -> Option<&'static Case> {
+    let (group, name) = id.split_once("::")?;
+    all().find(|case| case.group.as_str() == group && case.name == name)
+}

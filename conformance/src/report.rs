@@ -1,0 +1,275 @@
+//! The result of a whole run: for people as Markdown, for programs as JSON.
+
+use std::{
+    fmt::{self, Write as _},
+    time::Duration,
+};
+
+use cloakroom_core::Guarantee;
+use serde_json::json;
+
+use crate::{failure::Failure, subject::Ability};
+
+/// Which part of the contract a case belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Group {
+    /// The three methods that every store has, and its status.
+    Base,
+    /// [`Ability::Atomic`].
+    Atomic,
+    /// [`Ability::Indexed`].
+    Indexed,
+    /// [`Ability::Admin`].
+    Admin,
+    /// Races between two handles.
+    Concurrency,
+}
+
+impl Group {
+    /// Returns the group as it stands in a case's id.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Atomic => "atomic",
+            Self::Indexed => "indexed",
+            Self::Admin => "admin",
+            Self::Concurrency => "concurrency",
+        }
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How a case ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The store keeps the rule.
+    Passed,
+    /// The store breaks it.
+    Failed(Failure),
+}
+
+/// One case of a [`Report`].
+#[derive(Clone, Debug)]
+pub struct CaseReport {
+    pub(crate) group: Group,
+    pub(crate) name: &'static str,
+    pub(crate) outcome: Outcome,
+    pub(crate) duration: Duration,
+}
+
+impl CaseReport {
+    /// Returns the part of the contract that the case belongs to.
+    #[must_use]
+    pub const fn group(&self) -> Group {
+        self.group
+    }
+
+    /// Returns the case's name, a sentence: `an_absent_key_is_none`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Returns group and name: `base::an_absent_key_is_none`.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{}::{}", self.group, self.name)
+    }
+
+    /// Returns how the case ended.
+    #[must_use]
+    pub const fn outcome(&self) -> &Outcome {
+        &self.outcome
+    }
+
+    /// Returns why the case failed, or `None` if it passed.
+    #[must_use]
+    pub const fn failure(&self) -> Option<&Failure> {
+        match &self.outcome {
+            Outcome::Passed => None,
+            Outcome::Failed(failure) => Some(failure),
+        }
+    }
+
+    /// Returns how long the case took.
+    #[must_use]
+    pub const fn duration(&self) -> Duration {
+        self.duration
+    }
+}
+
+/// What a store keeps of the contract: the outcome of every case, and what the store does not claim.
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub(crate) store: String,
+    pub(crate) guarantee: Guarantee,
+    pub(crate) abilities: Vec<Ability>,
+    pub(crate) cases: Vec<CaseReport>,
+}
+
+impl Report {
+    /// Returns the store's name.
+    #[must_use]
+    pub fn store(&self) -> &str {
+        &self.store
+    }
+
+    /// Returns what the store, as opened, promises to parallel requests; `LastWriterWins` if it cannot be opened.
+    #[must_use]
+    pub const fn guarantee(&self) -> Guarantee {
+        self.guarantee
+    }
+
+    /// Returns the abilities that the store declares and that were tested.
+    #[must_use]
+    pub fn abilities(&self) -> &[Ability] {
+        &self.abilities
+    }
+
+    /// Returns the abilities that the store does not declare: their cases did not run.
+    #[must_use]
+    pub fn absent(&self) -> Vec<Ability> {
+        let mut absent = Ability::ALL.to_vec();
+        absent.retain(|ability| !self.abilities.contains(ability));
+        absent
+    }
+
+    /// Returns every case that ran, group by group.
+    #[must_use]
+    pub fn cases(&self) -> &[CaseReport] {
+        &self.cases
+    }
+
+    /// Returns the cases that failed.
+    pub fn failures(&self) -> impl Iterator<Item = &CaseReport> {
+        self.cases.iter().filter(|case| case.failure().is_some())
+    }
+
+    /// Returns whether every case passed.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.failures().next().is_none()
+    }
+
+    /// Returns the report as Markdown: a summary, a line for each group, and every failure in full.
+    #[must_use]
+    pub fn to_markdown(&self) -> String {
+        let mut text = String::new();
+        // Writing to a `String` cannot fail.
+        let _ = self.write_markdown(&mut text);
+        text
+    }
+
+    fn write_markdown(&self, out: &mut String) -> fmt::Result {
+        writeln!(out, "## {}\n", self.store)?;
+        writeln!(out, "Guarantee: {}\n", guarantee_text(self.guarantee))?;
+        writeln!(out, "| group | passed | failed | time |\n|---|---|---|---|")?;
+        for group in [Group::Base, Group::Atomic, Group::Indexed, Group::Admin, Group::Concurrency] {
+            let cases = || self.cases.iter().filter(|case| case.group == group);
+            if cases().next().is_none() {
+                writeln!(out, "| {group} | absent | | |")?;
+                continue;
+            }
+            let failed = cases().filter(|case| case.failure().is_some()).count();
+            let passed = cases().count() - failed;
+            let time: Duration = cases().map(|case| case.duration).sum();
+            writeln!(out, "| {group} | {passed} | {failed} | {} ms |", time.as_millis())?;
+        }
+        let mut failures = self.failures().peekable();
+        if failures.peek().is_some() {
+            writeln!(out, "\n### Failures\n")?;
+        }
+        for case in failures {
+            if let Some(failure) = case.failure() {
+                writeln!(out, "- `{}`\n  - rule: {}", case.id(), failure.rule())?;
+                writeln!(out, "  - seen: {}", failure.seen())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the report as JSON: `store`, `guarantee`, `abilities`, `absent`, `passed`, and `cases` with `group`,
+    /// `name`, `passed`, `millis`, and `rule` and `seen` of a failure.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let names =
+            |abilities: &[Ability]| abilities.iter().map(|ability| ability.as_str()).collect::<Vec<_>>();
+        let cases: Vec<_> = self
+            .cases
+            .iter()
+            .map(|case| {
+                json!({
+                    "group": case.group.as_str(),
+                    "name": case.name,
+                    "passed": case.failure().is_none(),
+                    "millis": u64::try_from(case.duration.as_millis()).unwrap_or(u64::MAX),
+                    "rule": case.failure().map(Failure::rule),
+                    "seen": case.failure().map(Failure::seen),
+                })
+            })
+            .collect();
+        json!({
+            "store": self.store,
+            "guarantee": guarantee_text(self.guarantee),
+            "abilities": names(&self.abilities),
+            "absent": names(&self.absent()),
+            "passed": self.passed(),
+            "cases": cases,
+        })
+        .to_string()
+    }
+}
+
+const fn guarantee_text(guarantee: Guarantee) -> &'static str {
+    match guarantee {
+        Guarantee::Strict => "strict",
+        Guarantee::LastWriterWins => "last writer wins",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let case = |name, outcome| CaseReport {
+            group: Group::Base,
+            name,
+            outcome,
+            duration: Duration::from_millis(3),
+        };
+        Report {
+            store: "mine".into(),
+            guarantee: Guarantee::LastWriterWins,
+            abilities: vec![Ability::Admin],
+            cases: vec![
+                case("a_good_one", Outcome::Passed),
+                case("a_bad_one", Outcome::Failed(Failure::new("it works", "\"it\" broke"))),
+            ],
+        }
+    }
+
+    #[test]
+    fn the_markdown_names_failures_and_absent_groups() {
+        let text = report().to_markdown();
+        assert!(text.contains("Guarantee: last writer wins"), "{text}");
+        assert!(text.contains("| base | 1 | 1 | 6 ms |"), "{text}");
+        assert!(text.contains("| atomic | absent | | |"), "{text}");
+        assert!(text.contains("- `base::a_bad_one`\n  - rule: it works\n  - seen: \"it\" broke"), "{text}");
+    }
+
+    #[test]
+    fn the_json_holds_every_case_and_what_is_absent() {
+        let json: serde_json::Value = serde_json::from_str(&report().to_json()).unwrap();
+        assert_eq!(json["absent"], json!(["atomic", "indexed"]));
+        assert_eq!(json["passed"], json!(false));
+        assert_eq!(json["cases"][1]["seen"], json!("\"it\" broke"));
+        assert_eq!(json["cases"][0]["rule"], json!(null));
+    }
+}

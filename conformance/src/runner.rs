@@ -1,0 +1,115 @@
+//! Runs cases: one as a `#[test]` does, or all of them into a report.
+
+use std::{any::Any, fmt, time::Duration};
+
+use cloakroom_core::{Guarantee, Store};
+use futures_util::{StreamExt, stream};
+use tokio::{
+    runtime::Builder,
+    time::{Instant, timeout},
+};
+
+use crate::{
+    cases::{self, Case},
+    context::Cx,
+    env::Env,
+    failure::{Failure, Verdict},
+    report::{CaseReport, Outcome, Report},
+    subject::{Ability, Subject},
+};
+
+/// Runs one case in a runtime of its own with two worker threads: the body of each test that
+/// [`conformance_tests!`](crate::conformance_tests) writes.
+///
+/// `id` is the case's group and name as the report shows them: `base::an_absent_key_is_none`.
+///
+/// # Errors
+/// The rule that the store breaks and what was seen, also for a case that panicked or did not end in time.
+pub fn test(subject: &Subject, id: &str) -> Result<(), Failure> {
+    let Some(case) = cases::find(id) else {
+        return Err(Failure::new("a case is called by its id", format!("no case is called {id}")));
+    };
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("the tests can start a runtime", error.to_string()))?;
+    let verdict = runtime.block_on(judge(subject.clone(), case));
+    // Not dropped: a case that hangs without yielding would hang the drop as well.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    verdict
+}
+
+/// Runs every case that the declared abilities call for, on the runtime of the caller.
+///
+/// The short form of [`Subject::run`], for a store that needs no server.
+pub async fn run<O, F, S, E>(open: O, abilities: impl IntoIterator<Item = Ability>) -> Report
+where
+    O: Fn(Env) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<S, E>> + Send + 'static,
+    S: Store,
+    E: fmt::Display,
+{
+    Subject::new(open, abilities).run().await
+}
+
+impl Subject {
+    /// Runs every case that the declared abilities call for, on the runtime of the caller, and reports.
+    ///
+    /// A case that panics or does not end before the [`deadline`](Self::deadline) has failed. Time is tokio's: a
+    /// runtime with a paused clock runs the cases without waiting.
+    pub async fn run(&self) -> Report {
+        let guarantee = match self.open(&Env::new(self.url.as_str())).await {
+            Ok(store) => Guarantee::of(&*store),
+            // Every case fails for the same reason, and says so.
+            Err(_) => Guarantee::LastWriterWins,
+        };
+        let called_for = cases::all().filter(|case| case.needs.is_none_or(|ability| self.declares(ability)));
+        let cases = stream::iter(called_for)
+            .map(|case| async move {
+                let start = Instant::now();
+                let verdict = judge(self.clone(), case).await;
+                CaseReport {
+                    group: case.group,
+                    name: case.name,
+                    outcome: verdict.map_or_else(Outcome::Failed, |()| Outcome::Passed),
+                    duration: start.elapsed(),
+                }
+            })
+            .buffered(self.parallel)
+            .collect()
+            .await;
+        Report { store: self.name.clone(), guarantee, abilities: self.abilities.clone(), cases }
+    }
+}
+
+/// Runs one case under its deadline, in a task so that a panic is a failure like any other.
+async fn judge(subject: Subject, case: &'static Case) -> Verdict {
+    let deadline = subject.deadline;
+    let mut task = tokio::spawn(async move { (case.run)(Cx::open(subject).await?).await });
+    match timeout(deadline, &mut task).await {
+        Ok(Ok(verdict)) => verdict,
+        Ok(Err(error)) => Err(Failure::new(
+            "a store never panics",
+            match error.try_into_panic() {
+                Ok(payload) => format!("panicked: {}", panic_message(&*payload)),
+                Err(error) => error.to_string(),
+            },
+        )),
+        Err(_) => {
+            task.abort();
+            Err(Failure::new(
+                "a case ends before its deadline",
+                format!("still running after {} s", deadline.as_secs()),
+            ))
+        }
+    }
+}
+
+fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&'static str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message")
+}

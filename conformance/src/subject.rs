@@ -1,0 +1,161 @@
+//! What is tested: how to open the store, what it declares, and how patient to be with it.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use cloakroom_core::Store;
+use futures_util::future::BoxFuture;
+
+use crate::{
+    env::Env,
+    failure::{Failure, Verdict},
+};
+
+/// An optional ability of a store, as [`Store`] hands it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Ability {
+    /// [`Store::as_atomic`]: create, compare-and-swap, compare-and-delete, touch.
+    Atomic,
+    /// [`Store::as_indexed`]: which keys belong to a user.
+    Indexed,
+    /// [`Store::as_admin`]: list, count, clear, sweep.
+    Admin,
+}
+
+impl Ability {
+    /// Every ability there is.
+    pub const ALL: [Self; 3] = [Self::Atomic, Self::Indexed, Self::Admin];
+
+    /// Returns the ability as [`conformance_tests!`](crate::conformance_tests) spells it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Atomic => "atomic",
+            Self::Indexed => "indexed",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// Returns whether `store` has it.
+    pub(crate) fn is_in(self, store: &dyn Store) -> bool {
+        match self {
+            Self::Atomic => store.as_atomic().is_some(),
+            Self::Indexed => store.as_indexed().is_some(),
+            Self::Admin => store.as_admin().is_some(),
+        }
+    }
+}
+
+impl fmt::Display for Ability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+type Open = dyn Fn(Env) -> BoxFuture<'static, Result<Arc<dyn Store>, String>> + Send + Sync;
+
+/// What is tested: a closure that opens the store, and the abilities the store declares.
+///
+/// [`conformance_tests!`](crate::conformance_tests) makes one by itself; make one by hand for
+/// [`run`](Self::run).
+#[derive(Clone)]
+pub struct Subject {
+    open: Arc<Open>,
+    pub(crate) abilities: Vec<Ability>,
+    pub(crate) name: String,
+    pub(crate) url: String,
+    pub(crate) patience: Duration,
+    pub(crate) deadline: Duration,
+    pub(crate) parallel: usize,
+}
+
+impl Subject {
+    /// Creates a subject from the closure that opens the store and the abilities that the store declares.
+    ///
+    /// `open` is called at least once for each case, and again with a clone of the same [`Env`] where a case needs
+    /// a second handle onto the same data.
+    pub fn new<O, F, S, E>(open: O, abilities: impl IntoIterator<Item = Ability>) -> Self
+    where
+        O: Fn(Env) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<S, E>> + Send + 'static,
+        S: Store,
+        E: fmt::Display,
+    {
+        let open = Arc::new(open);
+        let mut abilities: Vec<Ability> = abilities.into_iter().collect();
+        abilities.sort_unstable();
+        abilities.dedup();
+        Self {
+            open: Arc::new(move |env| {
+                let opening = open(env);
+                Box::pin(async move {
+                    match opening.await {
+                        Ok(store) => Ok(Arc::new(store) as Arc<dyn Store>),
+                        Err(error) => Err(error.to_string()),
+                    }
+                })
+            }),
+            abilities,
+            name: "store".into(),
+            url: String::new(),
+            patience: Duration::from_millis(2_500),
+            deadline: Duration::from_secs(60),
+            parallel: 8,
+        }
+    }
+
+    /// Sets the store's name, as the report shows it. `store` unless set.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Sets the address that [`Env::url`] hands to the closure. Empty unless set.
+    #[must_use]
+    pub fn url(mut self, url: impl Into<String>) -> Self {
+        self.url = url.into();
+        self
+    }
+
+    /// Sets how long after its ttl a value may still be seen before that is a failure. 2.5 s unless set.
+    ///
+    /// A store that counts in seconds rounds up, when it writes and when it reads: it may need nearly 2 s.
+    #[must_use]
+    pub const fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Sets how long one case may take in all; one that takes longer has failed. 60 s unless set.
+    #[must_use]
+    pub const fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Sets how many cases [`run`](Self::run) has under way at once; at least 1. 8 unless set.
+    #[must_use]
+    pub fn parallel(mut self, parallel: usize) -> Self {
+        self.parallel = parallel.max(1);
+        self
+    }
+
+    /// Opens one handle onto the data of `env`.
+    pub(crate) async fn open(&self, env: &Env) -> Verdict<Arc<dyn Store>> {
+        (self.open)(env.clone()).await.map_err(|error| Failure::new("the store can be opened", error))
+    }
+
+    pub(crate) fn declares(&self, ability: Ability) -> bool {
+        self.abilities.contains(&ability)
+    }
+}
+
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the address: it may hold a password.
+        f.debug_struct("Subject")
+            .field("name", &self.name)
+            .field("abilities", &self.abilities)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,120 @@
+//! The store as the engine sees it: each operation with a deadline, and conditional writes on every store.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use crate::{
+    error::{Error, ErrorKind, Result},
+    id::Key,
+    store::{Guarantee, Store, Swapped, Ttl},
+};
+
+/// A store with the engine's deadline on every operation.
+///
+/// On a store that is no `AtomicStore` the conditional writes are a read and then a write. Another request can slip
+/// in between: that is [`Guarantee::LastWriterWins`]. Reading first keeps the gap as small as it can be made, and
+/// lets the engine have one course of action for both kinds.
+#[derive(Clone, Debug)]
+pub(crate) struct Backend {
+    store: Arc<dyn Store>,
+    deadline: Duration,
+}
+
+impl Backend {
+    pub(crate) fn new(store: Arc<dyn Store>, deadline: Duration) -> Self {
+        Self { store, deadline }
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    pub(crate) fn guarantee(&self) -> Guarantee {
+        Guarantee::of(&*self.store)
+    }
+
+    pub(crate) async fn get(&self, key: &Key) -> Result<Option<Bytes>> {
+        self.within("get", self.store.get(key)).await
+    }
+
+    /// As [`AtomicStore::create`](crate::AtomicStore::create). Without it, a plain `set`: a new id is random, so
+    /// there is nothing to write over.
+    pub(crate) async fn create(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<bool> {
+        match self.store.as_atomic() {
+            Some(atomic) => self.within("create", atomic.create(key, value, ttl)).await,
+            None => self.within("set", self.store.set(key, value, ttl)).await.map(|()| true),
+        }
+    }
+
+    pub(crate) async fn replace(
+        &self,
+        key: &Key,
+        expected: &[u8],
+        value: Bytes,
+        ttl: Ttl,
+    ) -> Result<Swapped> {
+        if let Some(atomic) = self.store.as_atomic() {
+            return self.within("replace", atomic.replace(key, expected, value, ttl)).await;
+        }
+        match self.get(key).await? {
+            None => Ok(Swapped::Gone),
+            Some(current) if current != expected => Ok(Swapped::Conflict(current)),
+            Some(_) => self.within("set", self.store.set(key, value, ttl)).await.map(|()| Swapped::Done),
+        }
+    }
+
+    pub(crate) async fn remove(&self, key: &Key, expected: &[u8]) -> Result<Swapped> {
+        if let Some(atomic) = self.store.as_atomic() {
+            return self.within("remove", atomic.remove(key, expected)).await;
+        }
+        match self.get(key).await? {
+            None => Ok(Swapped::Gone),
+            Some(current) if current != expected => Ok(Swapped::Conflict(current)),
+            Some(_) => {
+                let removed = self.within("destroy", self.store.destroy(key)).await?;
+                Ok(if removed { Swapped::Done } else { Swapped::Gone })
+            }
+        }
+    }
+
+    /// As [`AtomicStore::touch`](crate::AtomicStore::touch). Without it the value is read and written back.
+    pub(crate) async fn touch(&self, key: &Key, ttl: Ttl) -> Result<bool> {
+        if let Some(atomic) = self.store.as_atomic() {
+            return self.within("touch", atomic.touch(key, ttl)).await;
+        }
+        match self.get(key).await? {
+            Some(value) => self.within("set", self.store.set(key, value, ttl)).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    pub(crate) async fn destroy(&self, key: &Key) -> Result<bool> {
+        self.within("destroy", self.store.destroy(key)).await
+    }
+
+    pub(crate) async fn bind(&self, key: &Key, user: &str, ttl: Ttl) -> Result<()> {
+        let indexed = self.store.as_indexed().ok_or_else(no_index)?;
+        self.within("bind", indexed.bind(key, user, ttl)).await
+    }
+
+    pub(crate) async fn destroy_user(&self, user: &str, except: Option<&Key>) -> Result<u64> {
+        let indexed = self.store.as_indexed().ok_or_else(no_index)?;
+        self.within("destroy_user", indexed.destroy_user(user, except)).await
+    }
+
+    async fn within<T>(&self, operation: &'static str, call: impl Future<Output = Result<T>>) -> Result<T> {
+        match tokio::time::timeout(self.deadline, call).await {
+            Ok(outcome) => outcome.map_err(|error| error.operation(operation)),
+            Err(_) => Err(Error::new(ErrorKind::Timeout)
+                .operation(operation)
+                .hint(format!("the store took longer than the operation deadline of {:?}", self.deadline))),
+        }
+    }
+}
+
+pub(crate) fn no_index() -> Error {
+    Error::new(ErrorKind::Unsupported)
+        .operation("bind_user")
+        .hint("the store keeps no index of sessions by user")
+}

@@ -1,0 +1,142 @@
+//! Carries out a plan: takes the changes of a request to the store, and the outcome back to its handle.
+
+use std::sync::Arc;
+
+use crate::{
+    error::{Error, ErrorKind, Result},
+    event,
+    handle::{Access, Handle, Refusal, Stored},
+    plan::{Plan, Ticket},
+    work::{Begun, Work},
+};
+
+/// Who asks for a commit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Trigger {
+    /// `save`, `update_now`.
+    Explicit,
+    /// The end of the request.
+    Response { server_error: bool },
+}
+
+/// How a write against a record that others write too came out.
+pub(crate) enum Fate {
+    Done,
+    /// The session is not this request's any more. Nothing was written.
+    Lost(Refusal),
+}
+
+enum Ran {
+    ToTheEnd,
+    /// The commit has several steps: it must run where dropping the caller's future does not stop it.
+    NotHere,
+}
+
+/// Commits what the request did so far.
+///
+/// Dropping the future of a commit of one step leaves the store before or after that step, and the changes in the
+/// log: the next commit finds out which. A commit of several steps goes on.
+///
+/// # Errors
+/// [`ErrorKind::Gone`] when the session ended meanwhile: the changes are then dropped for good. After any other
+/// error they are kept, and the next commit tries again.
+pub(crate) async fn commit(handle: &Arc<Handle>, trigger: Trigger) -> Result<()> {
+    match run(handle, trigger, false).await? {
+        Ran::ToTheEnd => Ok(()),
+        Ran::NotHere => {
+            let owned = Arc::clone(handle);
+            in_task(handle, async move { run(&owned, trigger, true).await.map(|_| ()) }).await
+        }
+    }
+}
+
+/// Runs `work` to its end even if the caller goes away, and lets `shutdown` wait for it.
+///
+/// # Errors
+/// Those of `work`, and [`ErrorKind::Backend`] when it panicked or the runtime is being shut down.
+pub(crate) async fn in_task<T: Send + 'static>(
+    handle: &Handle,
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    handle.settings.tasks.spawn(work).await.unwrap_or_else(|_| {
+        Err(Error::new(ErrorKind::Backend).operation("commit").hint("the commit was stopped before its end"))
+    })
+}
+
+async fn run(handle: &Handle, trigger: Trigger, in_task: bool) -> Result<Ran> {
+    // The semaphore is never closed; an error here would only mean one commit fewer at a time.
+    let _one_at_a_time = handle.committing.acquire().await;
+    if handle.lock().has_changes() {
+        handle.settings.gate.ready().await?;
+    }
+    settle_doubt(handle).await?;
+    let mut work = match Work::begin(handle, trigger, in_task)? {
+        Begun::Nothing => return Ok(Ran::ToTheEnd),
+        Begun::HasSteps => return Ok(Ran::NotHere),
+        Begun::Work(work) => *work,
+    };
+    let fate = match work.plan {
+        Plan::Nothing | Plan::Forget => Fate::Done,
+        Plan::Renew => {
+            work.renew().await;
+            return Ok(Ran::ToTheEnd);
+        }
+        Plan::Create => work.create_bound().await?,
+        Plan::Replace { .. } => work.replace_bound().await?,
+        Plan::Move => work.relocate().await?,
+    };
+    match fate {
+        Fate::Done => work.publish()?,
+        Fate::Lost(refusal) => return Err(work.give_up(refusal)),
+    }
+    Ok(Ran::ToTheEnd)
+}
+
+/// Finds out what became of a write whose future was dropped or whose reply was lost, before anything is built on it.
+async fn settle_doubt(handle: &Handle) -> Result<()> {
+    let (target, known) = {
+        let state = handle.lock();
+        let Some(doubt) = &state.doubt else { return Ok(()) };
+        if !state.has_changes() {
+            return Ok(());
+        }
+        let known = match &state.access {
+            Access::Stored(stored) => Some(stored.bytes.clone()),
+            Access::Fresh | Access::Refused(_) => None,
+        };
+        (doubt.target.clone(), known)
+    };
+    let found = handle.settings.backend.get(&target.key).await?;
+    if found == known {
+        // It was not applied. Should it still be, the compare-and-swap of the next one meets it and knows it.
+        return Ok(());
+    }
+    let Some(found) = found else {
+        handle.lock().refuse(Refusal::Gone, handle.blank());
+        event::gone(&target.key);
+        return Err(Error::new(ErrorKind::Gone).operation("save"));
+    };
+    {
+        let mut state = handle.lock();
+        let attempts = state.doubt.as_ref().map(|doubt| doubt.attempts.as_slice()).unwrap_or_default();
+        let Some(applied) = attempts.iter().find(|attempt| attempt.bytes == found).map(|a| a.through) else {
+            return Err(unknown_outcome());
+        };
+        if let Some(through) = applied {
+            state.log.forget_through(through);
+        }
+        state.doubt = None;
+        state.ticket = Ticket::Send;
+        state.next_id = None;
+        state.destroyed = false;
+        state.access = Access::Stored(Stored { bytes: found, ..target });
+    }
+    handle.rebuild()
+}
+
+pub(crate) fn unknown_outcome() -> Error {
+    Error::new(ErrorKind::Timeout).operation("save").hint(
+        "an earlier write of this request may or may not have been applied, and others wrote since; \
+         reload() drops the changes and shows what is stored",
+    )
+}

@@ -1,0 +1,269 @@
+//! The configuration: one builder for every adapter, and every mistake an error of `build()`.
+
+use std::{fmt, marker::PhantomData, sync::Arc, time::Duration, time::SystemTime};
+
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    backend::Backend,
+    cookie::{CookieCodec, CookieConfig},
+    engine::Engine,
+    error::{Error, Result},
+    event,
+    expiry::Expiry,
+    gate::{Gate, OnOutage},
+    keyring::Keyring,
+    profile::Profile,
+    record::Millis,
+    store::{Guarantee, Store},
+};
+
+type ClockFn = dyn Fn() -> SystemTime + Send + Sync;
+
+/// Configures sessions: `SessionLayer::new(store)` or [`Engine::builder`], then any of these, then
+/// [`build`](Self::build).
+///
+/// ```
+/// use std::time::Duration;
+/// use cloakroom_core::{CookieConfig, Engine, Expiry};
+/// # use cloakroom_core::{Bytes, Key, Result, Store, Ttl, async_trait};
+/// # #[derive(Debug)] struct Nowhere;
+/// # #[async_trait] impl Store for Nowhere {
+/// #     async fn get(&self, _: &Key) -> Result<Option<Bytes>> { Ok(None) }
+/// #     async fn set(&self, _: &Key, _: Bytes, _: Ttl) -> Result<()> { Ok(()) }
+/// #     async fn destroy(&self, _: &Key) -> Result<bool> { Ok(false) }
+/// # }
+/// # let store = Nowhere;
+/// let engine = Engine::builder(store)
+///     .cookie(CookieConfig::new().name("__Host-shop"))
+///     .expiry(Expiry::idle(Duration::from_secs(1800)).absolute(Duration::from_secs(12 * 3600)))
+///     .build()?;
+/// # let _ = engine;
+/// # Ok::<(), cloakroom_core::Error>(())
+/// ```
+#[must_use = "a builder does nothing until build() is called"]
+pub struct Builder<A = Engine> {
+    store: Arc<dyn Store>,
+    cookie: CookieConfig,
+    insecure: bool,
+    keys: Option<Keyring>,
+    expiry: Expiry,
+    rolling: bool,
+    allow_empty: bool,
+    save_on_server_error: bool,
+    require_strict: bool,
+    operation_timeout: Duration,
+    reconnect_timeout: Duration,
+    max_waiters: usize,
+    on_outage: OnOutage,
+    max_record: usize,
+    clock: Arc<ClockFn>,
+    adapter: PhantomData<fn() -> A>,
+}
+
+impl<A: From<Engine>> Builder<A> {
+    pub(crate) fn new(store: impl Store) -> Self {
+        Self {
+            store: Arc::new(store),
+            cookie: CookieConfig::new(),
+            insecure: false,
+            keys: None,
+            expiry: Expiry::default(),
+            rolling: false,
+            allow_empty: false,
+            save_on_server_error: true,
+            require_strict: false,
+            operation_timeout: Duration::from_secs(2),
+            reconnect_timeout: Duration::from_secs(10),
+            max_waiters: 1024,
+            on_outage: OnOutage::Fail,
+            max_record: 1024 * 1024,
+            clock: Arc::new(SystemTime::now),
+            adapter: PhantomData,
+        }
+    }
+
+    /// Sets the cookie's name and attributes. The default is `__Host-sid`, `Secure; HttpOnly; SameSite=Lax; Path=/`.
+    pub fn cookie(mut self, cookie: CookieConfig) -> Self {
+        self.cookie = cookie;
+        self
+    }
+
+    /// Allows plain http, for development: drops the cookie's `__Host-` or `__Secure-` prefix and `Secure` together.
+    ///
+    /// # Risk
+    /// Whoever can listen to the network can take over every session. Browsers treat `http://localhost` as secure,
+    /// so most development does not need this; other tools such as `curl` do.
+    pub fn insecure(mut self) -> Self {
+        self.insecure = true;
+        self
+    }
+
+    /// Signs the cookie: the newest key signs, all verify, and a ticket signed by an older one is issued anew.
+    ///
+    /// Not needed for security: an unsigned id is 256 random bits. It spares the store look-ups of forged ids.
+    pub fn keys(mut self, keys: Keyring) -> Self {
+        self.keys = Some(keys);
+        self
+    }
+
+    /// Sets how long sessions live. The default is one day of idle time.
+    pub fn expiry(mut self, expiry: Expiry) -> Self {
+        self.expiry = expiry;
+        self
+    }
+
+    /// Renews the session and its cookie on every request that loads it. Each costs one write. Off by default.
+    pub fn rolling(mut self, rolling: bool) -> Self {
+        self.rolling = rolling;
+        self
+    }
+
+    /// Stores a session also if nothing was put into it, for each visitor whose handler takes one. Off by default.
+    ///
+    /// # Risk
+    /// Anybody can fill the store with empty sessions, one a request.
+    pub fn allow_empty(mut self, allow_empty: bool) -> Self {
+        self.allow_empty = allow_empty;
+        self
+    }
+
+    /// Saves also if the response is a server error (5xx). On by default.
+    pub fn save_on_server_error(mut self, save: bool) -> Self {
+        self.save_on_server_error = save;
+        self
+    }
+
+    /// Makes `build` fail on a store that cannot compare and swap.
+    pub fn require_strict(mut self) -> Self {
+        self.require_strict = true;
+        self
+    }
+
+    /// Sets the deadline of each store operation. The default is 2 seconds.
+    pub fn operation_timeout(mut self, timeout: Duration) -> Self {
+        self.operation_timeout = timeout;
+        self
+    }
+
+    /// Sets how long an outage of the store may last before requests fail at once. The default is 10 seconds.
+    ///
+    /// Until then requests that use their session wait for the store to come back. Zero: nobody waits. The time is
+    /// counted from the beginning of each outage.
+    pub fn reconnect_timeout(mut self, timeout: Duration) -> Self {
+        self.reconnect_timeout = timeout;
+        self
+    }
+
+    /// Sets how many requests may wait for the store at one time; more fail at once. The default is 1,024.
+    pub fn max_waiters(mut self, waiters: usize) -> Self {
+        self.max_waiters = waiters;
+        self
+    }
+
+    /// Sets what a request gets whose session cannot be loaded because the store is down. The default is an error.
+    ///
+    /// A session that cannot be *saved* is an error in any case: the handler has been told that its writes are taken.
+    pub fn on_outage(mut self, policy: OnOutage) -> Self {
+        self.on_outage = policy;
+        self
+    }
+
+    /// Sets the size of the largest record, in bytes, from 1,024. The default is 1 MiB.
+    pub fn max_record(mut self, bytes: usize) -> Self {
+        self.max_record = bytes;
+        self
+    }
+
+    /// Replaces the wall clock that idle times and absolute ends go by, for tests.
+    pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Checks everything and builds the layer or engine.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for the first mistake: [`Error::field`] names it, the message
+    /// says what to write instead. [`ErrorKind::Backend`](crate::ErrorKind::Backend) when the operating system has
+    /// no random bytes.
+    pub fn build(self) -> Result<A> {
+        self.expiry.check()?;
+        if self.operation_timeout.is_zero() {
+            return Err(Error::config("operation_timeout", "must be longer than zero; try 2 seconds"));
+        }
+        if self.max_record < 1024 {
+            return Err(Error::config("max_record", "must be at least 1024 bytes"));
+        }
+        let backend = Backend::new(self.store, self.operation_timeout);
+        if backend.guarantee() == Guarantee::LastWriterWins {
+            if self.require_strict {
+                return Err(Error::config(
+                    "require_strict",
+                    "the store is no AtomicStore; use one that is, or accept lost updates by leaving this out",
+                ));
+            }
+            event::last_writer_wins();
+        }
+        let cookie = if self.insecure { self.cookie.insecure() } else { self.cookie };
+        let settings = Settings {
+            gate: Gate::new(backend.store().status(), self.reconnect_timeout, self.max_waiters),
+            on_outage: self.on_outage,
+            backend,
+            cookie: cookie.build(self.keys.as_ref())?,
+            expiry: self.expiry,
+            rolling: self.rolling,
+            allow_empty: self.allow_empty,
+            save_on_server_error: self.save_on_server_error,
+            clock: self.clock,
+            profile: Profile::native(self.max_record)?,
+            tasks: TaskTracker::new(),
+        };
+        Ok(A::from(Engine::new(settings)))
+    }
+}
+
+impl<A> fmt::Debug for Builder<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("store", &self.store)
+            .field("cookie", &self.cookie)
+            .field("insecure", &self.insecure)
+            .field("keys", &self.keys)
+            .field("expiry", &self.expiry)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The configuration, checked.
+pub(crate) struct Settings {
+    pub(crate) backend: Backend,
+    pub(crate) gate: Gate,
+    pub(crate) on_outage: OnOutage,
+    pub(crate) cookie: CookieCodec,
+    pub(crate) expiry: Expiry,
+    pub(crate) rolling: bool,
+    pub(crate) allow_empty: bool,
+    pub(crate) save_on_server_error: bool,
+    clock: Arc<ClockFn>,
+    pub(crate) profile: Profile,
+    /// Commits of several steps run here, where a client that hangs up cannot stop them half-way.
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Settings {
+    /// Returns the time by the configured clock.
+    pub(crate) fn now(&self) -> Millis {
+        let since_epoch = (self.clock)().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Millis::try_from(since_epoch.as_millis()).unwrap_or(Millis::MAX)
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("store", self.backend.store())
+            .field("expiry", &self.expiry)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,153 @@
+//! The cookie as it is sent and taken back: `Set-Cookie` for an id, its removal, and the check of what came in.
+
+use std::fmt::Write as _;
+
+use http::{HeaderMap, HeaderValue};
+
+use super::read::{self, Candidate, Candidates, SIGNED_CHARS, TAG_MARK};
+use crate::{
+    error::{Error, Result},
+    id::{ID_CHARS, SessionId},
+    keyring::{KeyAge, Signer},
+    store::Ttl,
+};
+
+/// Stands before the seconds a cookie lives.
+const MAX_AGE: &str = "; Max-Age=";
+
+/// Ends a cookie in every browser: some honour only the one, some only the other.
+const REMOVED: &str = "; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT";
+
+/// One checked cookie configuration, ready to read and to write.
+#[derive(Clone, Debug)]
+pub(crate) struct CookieCodec {
+    name: Box<str>,
+    path: Box<str>,
+    /// What follows value and `Max-Age`, from its first `; ` on.
+    attributes: Box<str>,
+    removal: HeaderValue,
+    lifetime: Lifetime,
+    signer: Option<Signer>,
+}
+
+/// When the browser forgets the cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lifetime {
+    /// After the session's ttl.
+    Ttl,
+    /// When the browser is closed.
+    BrowserSession,
+}
+
+/// A candidate that is ours as far as can be told without the store.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    /// What the browser holds.
+    pub(crate) id: SessionId,
+    /// Whether an older key signed it, so that the cookie should be sent anew.
+    pub(crate) reissue: bool,
+}
+
+impl CookieCodec {
+    /// Creates a codec from parts that have been checked. `attributes` begin with `; `.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the parts cannot stand in a header, which the checks
+    /// before rule out.
+    pub(super) fn new(
+        name: &str,
+        path: &str,
+        attributes: &str,
+        lifetime: Lifetime,
+        signer: Option<Signer>,
+    ) -> Result<Self> {
+        let removal = HeaderValue::try_from(format!("{name}={REMOVED}{attributes}"))
+            .map_err(|_| Error::config("cookie", "must be printable ASCII throughout"))?;
+        Ok(Self {
+            name: name.into(),
+            path: path.into(),
+            attributes: attributes.into(),
+            removal,
+            lifetime,
+            signer,
+        })
+    }
+
+    /// Returns the length of every value of this cookie: 43 for an id, 87 with a signature.
+    pub(crate) const fn value_len(&self) -> usize {
+        if self.signer.is_some() { SIGNED_CHARS } else { ID_CHARS }
+    }
+
+    /// Tells whether the browser sends the cookie with a request for `path` (RFC 6265bis, section 5.1.4).
+    ///
+    /// `path` is the one the browser asked for, before any router has cut off a prefix. A query is ignored. What is no
+    /// path (`*`, an authority, nothing at all) counts as `/`.
+    pub(crate) fn covers(&self, path: &str) -> bool {
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        let path = if path.starts_with('/') { path } else { "/" };
+        path.strip_prefix(&*self.path)
+            .is_some_and(|rest| rest.is_empty() || self.path.ends_with('/') || rest.starts_with('/'))
+    }
+
+    /// Collects the values in a request that could be ours, by name and shape alone; allocates nothing.
+    pub(crate) fn read(&self, headers: &HeaderMap) -> Candidates {
+        read::scan(headers, self.name.as_bytes(), self.value_len())
+    }
+
+    /// Returns the id in a candidate, or `None` if no key of ours signed it; allocates nothing.
+    ///
+    /// With keys an unsigned value is never accepted, without keys a signed one never is.
+    pub(crate) fn verify(&self, candidate: &Candidate) -> Option<Ticket> {
+        let value = candidate.as_bytes();
+        let Some(signer) = &self.signer else {
+            return SessionId::parse(value).map(|id| Ticket { id, reissue: false });
+        };
+        let (id, tag) = value.split_at_checked(ID_CHARS)?;
+        let age = signer.verify(&self.name, id, tag.strip_prefix(&[TAG_MARK])?)?;
+        Some(Ticket { id: SessionId::parse(id)?, reissue: age == KeyAge::Older })
+    }
+
+    /// Returns the `Set-Cookie` that hands out an id, in one allocation.
+    ///
+    /// `Max-Age` is the ttl in whole seconds, rounded up, and absent with [`Lifetime::BrowserSession`]. A ttl is at
+    /// most 400 days, as is the life of a cookie (RFC 6265bis, section 5.5). The value is marked sensitive, so that
+    /// HTTP/2 keeps it out of its compression tables.
+    pub(crate) fn set(&self, id: &SessionId, lives: Ttl) -> HeaderValue {
+        let (id, seconds) = (id.expose(), lives.secs_rounded_up());
+        // Exact, since a buffer with room to spare would be copied once more on its way into the header value.
+        let digits = seconds.checked_ilog10().unwrap_or(0) as usize + 1;
+        let max_age = match self.lifetime {
+            Lifetime::Ttl => MAX_AGE.len() + digits,
+            Lifetime::BrowserSession => 0,
+        };
+        let length = self.name.len() + 1 + self.value_len() + max_age + self.attributes.len();
+
+        let mut text = String::with_capacity(length);
+        text.push_str(&self.name);
+        text.push('=');
+        text.push_str(id);
+        if let Some(signer) = &self.signer {
+            text.push(char::from(TAG_MARK));
+            text.extend(signer.sign(&self.name, id.as_bytes()).map(char::from));
+        }
+        if self.lifetime == Lifetime::Ttl {
+            text.push_str(MAX_AGE);
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{seconds}");
+        }
+        text.push_str(&self.attributes);
+        debug_assert_eq!(text.len(), length);
+        let mut value =
+            HeaderValue::try_from(text).expect("name, id, tag and attributes are printable ASCII");
+        value.set_sensitive(true);
+        value
+    }
+
+    /// Returns the `Set-Cookie` that takes the cookie away, with all the attributes it was set with.
+    ///
+    /// Browsers tell cookies apart by name, domain and path, and refuse a `__Host-` name without `Secure` even for a
+    /// removal.
+    pub(crate) fn remove(&self) -> HeaderValue {
+        self.removal.clone()
+    }
+}

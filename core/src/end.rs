@@ -1,0 +1,153 @@
+//! Ends or re-reads a session at once: `destroy`, `destroy_others` and `reload`.
+
+use std::sync::Arc;
+
+use crate::{
+    commit::in_task,
+    error::{Error, ErrorKind, Result},
+    event,
+    handle::{Access, Handle, Refusal, Stored},
+    record::Decoded,
+    store::Swapped,
+};
+
+/// Removes the stored session and starts over with a new, empty one.
+///
+/// Runs to its end even if the caller's future is dropped, so that a logout survives a client that hangs up.
+///
+/// # Errors
+/// Whatever the store answers; the session is then as it was.
+pub(crate) async fn destroy(handle: &Arc<Handle>) -> Result<()> {
+    let owned = Arc::clone(handle);
+    in_task(handle, async move {
+        let _one_at_a_time = owned.committing.acquire().await;
+        let stored = match &owned.lock().access {
+            Access::Stored(stored) => Some(stored.clone()),
+            Access::Fresh | Access::Refused(_) => None,
+        };
+        let ended = match stored {
+            Some(stored) => remove(&owned, stored).await?,
+            None => Ended::NothingStored,
+        };
+        let blank = owned.blank();
+        let mut state = owned.lock();
+        match (ended, &state.access) {
+            (Ended::Removed, _) | (_, Access::Refused(Refusal::Corrupt)) => {
+                state.start_over(blank);
+                state.destroyed = true;
+                state.ticket = crate::plan::Ticket::Keep;
+            }
+            // Somebody else ended it, or moved it by a login: what the browser holds now is theirs to say.
+            (Ended::Lost(refusal), _) => state.refuse(refusal, blank),
+            (Ended::NothingStored, Access::Refused(_)) => {}
+            (Ended::NothingStored, _) => state.start_over(blank),
+        }
+        Ok(())
+    })
+    .await
+}
+
+enum Ended {
+    Removed,
+    Lost(Refusal),
+    NothingStored,
+}
+
+/// Removes the record whatever others wrote into it meanwhile, but not a tombstone: that protects a login's cookie.
+async fn remove(handle: &Handle, mut stored: Stored) -> Result<Ended> {
+    let backend = &handle.settings.backend;
+    let (mut conflicts, mut lost_replies) = (0, 0);
+    loop {
+        let current = match backend.remove(&stored.key, &stored.bytes).await {
+            Ok(Swapped::Done) => break,
+            Ok(Swapped::Gone) => return Ok(Ended::Lost(Refusal::Gone)),
+            Ok(Swapped::Conflict(current)) => current,
+            Err(error) if error.kind().leaves_doubt() && lost_replies < 3 => {
+                lost_replies += 1;
+                match backend.get(&stored.key).await {
+                    // Removed: by this call, whose reply was lost, as far as anybody can tell.
+                    Ok(None) => break,
+                    Ok(Some(current)) => current,
+                    Err(_) => return Err(error),
+                }
+            }
+            Err(error) => return Err(error),
+        };
+        match handle.settings.profile.records.decode(&stored.key, &current) {
+            Ok(Decoded::Tombstone) => return Ok(Ended::Lost(Refusal::Moved)),
+            Ok(Decoded::Session(_)) => {}
+            Err(error) => {
+                event::corrupt(&stored.key, &error);
+                handle.lock().refuse(Refusal::Corrupt, handle.blank());
+                return Ok(Ended::NothingStored);
+            }
+        }
+        conflicts += 1;
+        stored.bytes = current;
+        // A session that is written without a pause can still be logged out.
+        if conflicts > 16 {
+            backend.destroy(&stored.key).await?;
+            break;
+        }
+    }
+    event::destroyed(&stored.key);
+    Ok(Ended::Removed)
+}
+
+/// Ends every other session of the user this one is bound to.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] when the session is bound to nobody or the store keeps no index.
+pub(crate) async fn destroy_others(handle: &Handle) -> Result<u64> {
+    let (user, own) = {
+        let state = handle.lock();
+        state.check_granted()?;
+        let own = match &state.access {
+            Access::Stored(stored) => Some(stored.key.clone()),
+            Access::Fresh | Access::Refused(_) => None,
+        };
+        (state.record.meta.user.clone(), own)
+    };
+    let user = user.ok_or_else(|| {
+        Error::new(ErrorKind::Unsupported)
+            .operation("destroy_others")
+            .hint("the session is bound to no user; call bind_user first")
+    })?;
+    handle.settings.backend.destroy_user(&user, own.as_ref()).await
+}
+
+/// Drops the changes not yet committed and loads what is stored now.
+///
+/// # Errors
+/// [`ErrorKind::Gone`] when the session has ended; whatever the store's `get` answers, with the changes kept.
+pub(crate) async fn reload(handle: &Handle) -> Result<()> {
+    let _one_at_a_time = handle.committing.acquire().await;
+    let stored = {
+        let mut state = handle.lock();
+        match &state.access {
+            Access::Stored(stored) => stored.clone(),
+            Access::Fresh => {
+                state.start_over(handle.blank());
+                return Ok(());
+            }
+            Access::Refused(_) => return state.check_granted(),
+        }
+    };
+    let found = handle.settings.backend.get(&stored.key).await?;
+    let records = &handle.settings.profile.records;
+    let refusal = match found.map(|bytes| (records.decode(&stored.key, &bytes), bytes)) {
+        None => Refusal::Gone,
+        Some((Ok(Decoded::Session(record)), bytes)) => {
+            handle.lock().install(Stored { bytes, ..stored }, record);
+            return Ok(());
+        }
+        Some((Ok(Decoded::Tombstone), _)) => Refusal::Moved,
+        Some((Err(error), _)) => {
+            event::corrupt(&stored.key, &error);
+            Refusal::Corrupt
+        }
+    };
+    let mut state = handle.lock();
+    state.refuse(refusal, handle.blank());
+    state.check_granted()
+}

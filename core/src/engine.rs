@@ -1,0 +1,273 @@
+//! The way of a request: begin, load, finish. Knows `http` types and no framework.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{HeaderMap, Method, StatusCode, Uri};
+
+use crate::{
+    commit::{Trigger, commit},
+    config::{Builder, Settings},
+    cookie::Candidates,
+    error::{Error, ErrorKind, Result},
+    event,
+    gate::Fallback,
+    handle::{Access, Handle, Refusal, State, Stored},
+    headers::HeaderEdits,
+    plan::{Plan, Ticket, decide},
+    record::Decoded,
+    session::LazySession,
+    store::{Guarantee, Store},
+};
+
+/// What the engine looks at of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'a> {
+    /// The request's method.
+    pub method: &'a Method,
+    /// The request's target; its path decides whether there is a session at all.
+    pub uri: &'a Uri,
+    /// The request's headers, the `Cookie` header among them.
+    pub headers: &'a HeaderMap,
+}
+
+/// Sessions for one application, whatever its framework.
+///
+/// An adapter calls [`begin`](Self::begin) with the request, hands the [`LazySession`] to the handler, calls
+/// [`finish`](Self::finish) with the response's status, awaits what it returns, and applies the header edits:
+///
+/// ```
+/// # use cloakroom_core::{Bytes, Engine, Key, RequestHead, Result, Store, Ttl, async_trait};
+/// # #[derive(Debug)] struct Nowhere;
+/// # #[async_trait] impl Store for Nowhere {
+/// #     async fn get(&self, _: &Key) -> Result<Option<Bytes>> { Ok(None) }
+/// #     async fn set(&self, _: &Key, _: Bytes, _: Ttl) -> Result<()> { Ok(()) }
+/// #     async fn destroy(&self, _: &Key) -> Result<bool> { Ok(false) }
+/// # }
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// # let engine = Engine::builder(Nowhere).build()?;
+/// # let (parts, ()) = http::Request::new(()).into_parts();
+/// let lazy = engine.begin(&RequestHead { method: &parts.method, uri: &parts.uri, headers: &parts.headers });
+/// let mut response = http::Response::new("the handler's answer");       // the handler may load `lazy`
+/// if let Some(commit) = engine.finish(&lazy, response.status()) {
+///     commit.await?.apply(response.headers_mut());
+/// }
+/// # Ok::<(), cloakroom_core::Error>(()) }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct Engine(Arc<Settings>);
+
+impl Engine {
+    /// Starts to configure an engine over `store`.
+    pub fn builder(store: impl Store) -> Builder<Self> {
+        Builder::new(store)
+    }
+
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self(Arc::new(settings))
+    }
+
+    /// Begins a request: looks for tickets in its headers. No I/O, no waiting, and one allocation.
+    #[must_use]
+    pub fn begin(&self, head: &RequestHead<'_>) -> LazySession {
+        let in_scope = self.0.cookie.covers(head.uri.path());
+        let candidates = if in_scope { self.0.cookie.read(head.headers) } else { Candidates::default() };
+        LazySession(Arc::new(Handle::new(Arc::clone(&self.0), in_scope, candidates)))
+    }
+
+    /// Ends a request: decides what its session needs. `None` if the session was never loaded.
+    ///
+    /// From here on the session refuses writes with [`ErrorKind::Committed`]. Await the [`Commit`] before the
+    /// response is sent, since it says which headers the response must carry.
+    pub fn finish(&self, session: &LazySession, status: StatusCode) -> Option<Commit> {
+        let handle = &session.0;
+        if !handle.loading.initialized() {
+            return None;
+        }
+        let server_error = status.is_server_error();
+        let mut state = handle.lock();
+        state.closed = true;
+        let (plan, ticket) = decide(&state.facts(&self.0, server_error));
+        // A commit that a clone of the session is waiting for may owe the browser a cookie: wait for it as well.
+        let busy = handle.committing.available_permits() == 0;
+        if matches!(plan, Plan::Nothing | Plan::Forget) && !busy && state.failure.is_none() {
+            state.owe(ticket);
+            return Some(Commit(Inner::Ready(Some(edits(&self.0, &state)))));
+        }
+        drop(state);
+        let handle = Arc::clone(handle);
+        Some(Commit(Inner::Writing(Box::pin(async move {
+            match commit(&handle, Trigger::Response { server_error }).await {
+                Ok(()) => {}
+                // The changes are dropped and the browser hears nothing: the handler's answer stands.
+                Err(error) if error.kind() == ErrorKind::Gone => {}
+                Err(error) => return Err(error),
+            }
+            Ok(edits(&handle.settings, &handle.lock()))
+        }))))
+    }
+
+    /// Returns what the store can promise to parallel requests.
+    #[must_use]
+    pub fn guarantee(&self) -> Guarantee {
+        self.0.backend.guarantee()
+    }
+
+    /// Returns the store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        self.0.backend.store()
+    }
+
+    /// Waits until the commits under way have ended, at most for `deadline`. Call it after the server has stopped.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] when some have not ended by then. They go on as long as the runtime does.
+    pub async fn shutdown(&self, deadline: Duration) -> Result<()> {
+        self.0.tasks.close();
+        tokio::time::timeout(deadline, self.0.tasks.wait()).await.map_err(|_| {
+            Error::new(ErrorKind::Timeout)
+                .operation("shutdown")
+                .hint("some commits have not ended by the deadline")
+        })
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Engine").field(&self.0).finish()
+    }
+}
+
+/// Makes the header edits for a session as it stands.
+fn edits(settings: &Settings, state: &State) -> HeaderEdits {
+    let mut edits = HeaderEdits::default();
+    edits.vary_on_cookie();
+    match (state.ticket, &state.access) {
+        (Ticket::Send, Access::Stored(stored)) => {
+            if let Some(left) = settings.expiry.left(&state.record.meta, settings.now()) {
+                edits.set_cookie(settings.cookie.set(&stored.id, left));
+            }
+        }
+        (Ticket::TakeBack, Access::Fresh) => edits.set_cookie(settings.cookie.remove()),
+        _ => {}
+    }
+    edits
+}
+
+/// Loads the session of a request, once.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] outside the cookie's path, and whatever the store's `get` answers: a failed load is an
+/// error and never "no session".
+pub(crate) async fn load(handle: &Handle) -> Result<()> {
+    if !handle.in_scope {
+        return Err(Error::new(ErrorKind::Unsupported).operation("load").hint(
+            "this request is outside the session cookie's path; take Option<Session> to allow for that",
+        ));
+    }
+    handle.loading.get_or_try_init(|| load_or_fall_back(handle)).await.copied()
+}
+
+/// Loads, and asks the outage policy if the store is down.
+async fn load_or_fall_back(handle: &Handle) -> Result<()> {
+    let Err(error) = load_once(handle).await else {
+        return Ok(());
+    };
+    if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) {
+        return Err(error);
+    }
+    event::outage(&error);
+    match handle.settings.on_outage.decide(&error) {
+        Fallback::Fail => Err(error),
+        Fallback::Anonymous => {
+            handle.lock().refuse(Refusal::Outage, handle.blank());
+            Ok(())
+        }
+    }
+}
+
+async fn load_once(handle: &Handle) -> Result<()> {
+    let settings = &handle.settings;
+    settings.gate.ready().await?;
+    if handle.candidates.hostile() {
+        event::hostile_cookie();
+    }
+    let mut refusal = None;
+    for candidate in handle.candidates.iter() {
+        let Some(ticket) = settings.cookie.verify(candidate) else {
+            event::hostile_cookie();
+            continue;
+        };
+        let key = settings.profile.key(&ticket.id)?;
+        let Some(bytes) = settings.backend.get(&key).await? else {
+            event::unknown(&key);
+            continue;
+        };
+        match settings.profile.records.decode(&key, &bytes) {
+            Ok(Decoded::Session(record)) if over(settings, record.meta.deadline) => event::unknown(&key),
+            Ok(Decoded::Session(record)) => {
+                let mut state = handle.lock();
+                state.install(Stored { id: ticket.id, key, bytes }, record);
+                state.old_signature = ticket.reissue;
+                return Ok(());
+            }
+            Ok(Decoded::Tombstone) => {
+                event::moved(&key);
+                refusal = Some(Refusal::Moved);
+            }
+            Err(error) => {
+                event::corrupt(&key, &error);
+                refusal = refusal.or(Some(Refusal::Corrupt));
+            }
+        }
+    }
+    let blank = handle.blank();
+    match refusal {
+        Some(refusal) => handle.lock().refuse(refusal, blank),
+        None => handle.lock().start_over(blank),
+    }
+    Ok(())
+}
+
+/// The absolute end has passed, though the store still has the record.
+fn over(settings: &Settings, deadline: Option<u64>) -> bool {
+    deadline.is_some_and(|deadline| deadline <= settings.now())
+}
+
+/// What [`Engine::finish`] leaves to be awaited. Resolves to the header edits of the response.
+///
+/// Allocates nothing when the store need not be written.
+#[must_use = "the session is not saved unless this is awaited"]
+pub struct Commit(Inner);
+
+enum Inner {
+    Ready(Option<HeaderEdits>),
+    Writing(Pin<Box<dyn Future<Output = Result<HeaderEdits>> + Send>>),
+}
+
+impl Future for Commit {
+    type Output = Result<HeaderEdits>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            // A future that is polled after its end may answer anything; here, no edits.
+            Inner::Ready(edits) => Poll::Ready(Ok(edits.take().unwrap_or_default())),
+            Inner::Writing(future) => future.as_mut().poll(context),
+        }
+    }
+}
+
+impl fmt::Debug for Commit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Inner::Ready(_) => "Commit(ready)",
+            Inner::Writing(_) => "Commit(writing)",
+        })
+    }
+}

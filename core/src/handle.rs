@@ -1,0 +1,326 @@
+//! The state behind a session handle: what is stored, what the request did to it, what the browser must hear.
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::{OnceCell, Semaphore};
+
+use crate::{
+    config::Settings,
+    cookie::Candidates,
+    document::Document,
+    error::{Error, ErrorKind, Result},
+    id::{Key, SessionId},
+    oplog::{Op, OpLog, replay},
+    plan::{Facts, Save, Standing, Ticket},
+    record::{Decoded, Meta, Record},
+};
+
+/// One request's session. Every `Session` and `LazySession` of the request is a pointer to this.
+pub(crate) struct Handle {
+    pub(crate) settings: Arc<Settings>,
+    /// The request is within the cookie's path.
+    pub(crate) in_scope: bool,
+    pub(crate) candidates: Candidates,
+    /// Full once the session is loaded. A failed load leaves it empty, so that the next one tries again.
+    pub(crate) loading: OnceCell<()>,
+    /// One commit at a time, whoever of the clones asks for it.
+    pub(crate) committing: Semaphore,
+    state: Mutex<State>,
+}
+
+/// What changes while a request runs. Locked for a few instructions at a time: never across an await, never while a
+/// closure of the user's runs.
+pub(crate) struct State {
+    pub(crate) access: Access,
+    /// The session as the handler sees it: what is stored, with the log applied.
+    pub(crate) record: Record,
+    pub(crate) log: OpLog,
+    /// The log makes a difference.
+    pub(crate) changed: bool,
+    pub(crate) end_moved: bool,
+    /// This request has already begun the idle time anew.
+    pub(crate) renewed: bool,
+    /// Counts the changes of `record`.
+    pub(crate) revision: u64,
+    /// The id that the next commit stores under, where a handler asked for one.
+    pub(crate) next_id: Option<SessionId>,
+    pub(crate) old_signature: bool,
+    pub(crate) save: Save,
+    /// What commits so far owe the browser.
+    pub(crate) ticket: Ticket,
+    pub(crate) destroyed: bool,
+    pub(crate) doubt: Option<Doubt>,
+    /// A change that could not be made where nobody could be told. The next commit tells.
+    pub(crate) failure: Option<Error>,
+    /// The response is being committed: writes come too late.
+    pub(crate) closed: bool,
+}
+
+/// What is known of the stored record.
+pub(crate) enum Access {
+    Fresh,
+    Stored(Stored),
+    Refused(Refusal),
+}
+
+/// A record in the store, as last seen or written.
+#[derive(Clone)]
+pub(crate) struct Stored {
+    pub(crate) id: SessionId,
+    pub(crate) key: Key,
+    pub(crate) bytes: Bytes,
+}
+
+/// Why a session may be read (as an empty one) but not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Gone,
+    Moved,
+    Corrupt,
+    /// The store could not be read, and the policy lets the request go on without.
+    Outage,
+}
+
+impl Refusal {
+    fn error(self) -> Error {
+        match self {
+            Self::Gone => Error::new(ErrorKind::Gone).hint("the session ended while this request was under way"),
+            Self::Moved => Error::new(ErrorKind::WritesRefused)
+                .hint("the session has just moved to a new id, and this request came with the old one"),
+            Self::Outage => Error::new(ErrorKind::WritesRefused)
+                .hint("the session store is unavailable, and this request goes on without its session"),
+            Self::Corrupt => Error::new(ErrorKind::WritesRefused)
+                .hint("the stored session cannot be read and is kept as it is; destroy() gives the visitor a new one"),
+        }
+    }
+}
+
+/// A write of this request whose outcome is not known: its future was dropped, or its reply was lost.
+pub(crate) struct Doubt {
+    pub(crate) target: Stored,
+    /// Every way this request tried to write it.
+    pub(crate) attempts: Vec<Attempt>,
+}
+
+/// A write that may have been applied.
+pub(crate) struct Attempt {
+    pub(crate) bytes: Bytes,
+    /// The number of the last change it held, if any.
+    pub(crate) through: Option<u64>,
+}
+
+impl Handle {
+    pub(crate) fn new(settings: Arc<Settings>, in_scope: bool, candidates: Candidates) -> Self {
+        let state = State {
+            access: Access::Fresh,
+            record: Record {
+                meta: Meta { created: 0, renewed: 0, deadline: None, ttl: None, user: None },
+                data: Document::default(),
+            },
+            log: OpLog::default(),
+            changed: false,
+            end_moved: false,
+            renewed: false,
+            revision: 0,
+            next_id: None,
+            old_signature: false,
+            save: Save::default(),
+            ticket: Ticket::Keep,
+            destroyed: false,
+            doubt: None,
+            failure: None,
+            closed: false,
+        };
+        Self {
+            settings,
+            in_scope,
+            candidates,
+            loading: OnceCell::new(),
+            committing: Semaphore::new(1),
+            state: Mutex::new(state),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Applies one change and notes it for the commit. Not for changes that hold a closure of the user's.
+    ///
+    /// # Errors
+    /// As [`State::check_writable`] and [`Op::apply`].
+    pub(crate) fn write(&self, op: Op) -> Result<bool> {
+        let mut state = self.lock();
+        state.check_writable()?;
+        let changed = op.apply(&mut state.record)?;
+        state.note(op, changed);
+        Ok(changed)
+    }
+
+    /// Makes the handler's view anew from `stored` (nothing, for a new session) and the changes not yet committed.
+    ///
+    /// # Errors
+    /// As [`Op::apply`]. The view is then as before.
+    pub(crate) fn rebase(&self, stored: &Record) -> Result<()> {
+        loop {
+            let ops = self.lock().log.take();
+            let mut record = stored.clone();
+            let outcome = replay(&ops, &mut record);
+            let count = ops.len();
+            let mut state = self.lock();
+            let quiet = state.log.is_empty();
+            state.log.put_back(ops);
+            let changed = outcome?;
+            // A clone of this session wrote while the closures ran: once more, with its change.
+            if quiet {
+                state.changed = changed && count > 0;
+                state.record = record;
+                state.revision += 1;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes the view anew after a change was taken back.
+    ///
+    /// # Errors
+    /// As [`rebase`](Self::rebase), and [`ErrorKind::Corrupt`] if the known bytes cannot be read.
+    pub(crate) fn rebuild(&self) -> Result<()> {
+        let stored = match &self.lock().access {
+            Access::Stored(stored) => Some(stored.clone()),
+            Access::Fresh | Access::Refused(_) => None,
+        };
+        let records = &self.settings.profile.records;
+        match stored.map(|stored| records.decode(&stored.key, &stored.bytes)).transpose()? {
+            Some(Decoded::Session(record)) => self.rebase(&record),
+            Some(Decoded::Tombstone) | None => self.rebase(&self.blank()),
+        }
+    }
+
+    /// Returns a new session's record.
+    pub(crate) fn blank(&self) -> Record {
+        let now = self.settings.now();
+        let deadline = self.settings.expiry.deadline(now);
+        let meta = Meta { created: now, renewed: now, deadline, ttl: None, user: None };
+        Record { meta, data: Document::default() }
+    }
+}
+
+impl State {
+    /// # Errors
+    /// [`ErrorKind::Committed`], [`ErrorKind::Gone`] or [`ErrorKind::WritesRefused`].
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.closed {
+            return Err(Error::new(ErrorKind::Committed)
+                .hint("write before the response is returned, or use update_now on a stored session"));
+        }
+        self.check_granted()
+    }
+
+    /// # Errors
+    /// [`ErrorKind::Gone`] or [`ErrorKind::WritesRefused`].
+    pub(crate) fn check_granted(&self) -> Result<()> {
+        match self.access {
+            Access::Refused(refusal) => Err(refusal.error()),
+            Access::Fresh | Access::Stored(_) => Ok(()),
+        }
+    }
+
+    /// Notes a change that has been applied to the view, and returns its number.
+    pub(crate) fn note(&mut self, op: Op, changed: bool) -> u64 {
+        self.changed |= changed;
+        self.end_moved |= changed && op.moves_the_end();
+        self.revision += u64::from(changed);
+        self.log.push(op)
+    }
+
+    /// Drops everything this request did: the session is not its own any more.
+    pub(crate) fn refuse(&mut self, refusal: Refusal, blank: Record) {
+        self.access = Access::Refused(refusal);
+        self.forget_changes();
+        self.record = blank;
+        self.ticket = Ticket::Keep;
+        self.destroyed = false;
+    }
+
+    /// Becomes a new session, with nothing stored.
+    pub(crate) fn start_over(&mut self, blank: Record) {
+        self.access = Access::Fresh;
+        self.forget_changes();
+        self.record = blank;
+        self.old_signature = false;
+    }
+
+    /// Becomes a session that is stored as `stored`, which reads as `record`.
+    pub(crate) fn install(&mut self, stored: Stored, record: Record) {
+        self.access = Access::Stored(stored);
+        self.forget_changes();
+        self.record = record;
+    }
+
+    fn forget_changes(&mut self) {
+        self.log.clear();
+        self.changed = false;
+        self.end_moved = false;
+        self.next_id = None;
+        self.doubt = None;
+        self.revision += 1;
+    }
+
+    /// Whether there is something a commit could write.
+    pub(crate) fn has_changes(&self) -> bool {
+        !self.log.is_empty() || self.next_id.is_some()
+    }
+
+    /// Notes what the browser must hear. A later word replaces an earlier one.
+    pub(crate) fn owe(&mut self, ticket: Ticket) {
+        if ticket != Ticket::Keep {
+            self.ticket = ticket;
+        }
+    }
+
+    /// Collects what [`decide`](crate::plan::decide) needs.
+    pub(crate) fn facts(&self, settings: &Settings, server_error: bool) -> Facts {
+        let standing = match self.access {
+            Access::Fresh => Standing::Fresh,
+            Access::Stored(_) => Standing::Stored,
+            Access::Refused(_) => Standing::Refused,
+        };
+        // Without a stored session there is no idle time to renew; the clock is not even read.
+        let renewal_due = standing == Standing::Stored
+            && !self.renewed
+            && (settings.rolling || settings.expiry.renewal_due(&self.record.meta, settings.now()));
+        Facts {
+            standing,
+            changed: self.changed,
+            empty: self.record.data.is_empty() && self.record.meta.user.is_none(),
+            new_id: self.next_id.is_some(),
+            end_moved: self.end_moved,
+            renewal_due,
+            old_signature: self.old_signature,
+            save: self.save,
+            allow_empty: settings.allow_empty,
+            destroyed: self.destroyed,
+            unsaved_error: server_error && !settings.save_on_server_error,
+        }
+    }
+}
+
+/// Shows a short hash of the key, never the id or the data.
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(state) = self.state.try_lock() else {
+            return f.write_str("Session(in use)");
+        };
+        match (&state.access, self.loading.initialized()) {
+            (_, false) => f.write_str("Session(not loaded)"),
+            (Access::Fresh, _) => write!(f, "Session(new, {} keys)", state.record.data.len()),
+            (Access::Stored(stored), _) => {
+                write!(f, "Session(#{}, {} keys)", stored.key.fingerprint(), state.record.data.len())
+            }
+            (Access::Refused(refusal), _) => write!(f, "Session({refusal:?})"),
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! The native record: what is stored for a session, as a JSON object that `redis-cli` and `psql` can show.
+
+use std::{borrow::Cow, collections::HashSet, fmt, io::Write as _};
+
+use bytes::Bytes;
+use serde::{
+    Deserialize,
+    de::{MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+use smallvec::SmallVec;
+
+use crate::{
+    document::{Document, MAX_KEYS, json_string},
+    error::{Error, ErrorKind, Result},
+};
+
+/// The format this code writes, and the only one it reads.
+const VERSION: u64 = 1;
+
+/// The deepest nesting of a record. `serde_json` itself stops at 128.
+const MAX_DEPTH: usize = 127;
+
+/// A wall-clock time: milliseconds since the Unix epoch, by the application's clock.
+pub(crate) type Millis = u64;
+
+/// Everything of a record but its data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Meta {
+    pub(crate) created: Millis,
+    /// When the idle time last began anew; the cookie was sent then.
+    pub(crate) renewed: Millis,
+    /// The absolute end, whatever happens.
+    pub(crate) deadline: Option<Millis>,
+    /// This session's own idle time, in place of the configured one.
+    pub(crate) ttl: Option<Millis>,
+    pub(crate) user: Option<Box<str>>,
+}
+
+/// A readable session record.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) meta: Meta,
+    pub(crate) data: Document,
+}
+
+/// What stored bytes turn out to be.
+#[derive(Debug)]
+pub(crate) enum Decoded {
+    Session(Record),
+    /// The session moved to another id a moment ago. Holds no data and grants nothing.
+    Tombstone,
+}
+
+/// Makes every write different from every other: a random prefix and a counter.
+///
+/// A write whose reply was lost is recognised by it. One call of the random source for each engine, not for each
+/// write, since such a call costs more than everything else a write does here.
+#[derive(Debug)]
+pub(crate) struct NonceSource {
+    prefix: u64,
+    counter: std::sync::atomic::AtomicU64,
+}
+
+impl NonceSource {
+    pub(crate) fn new() -> Result<Self> {
+        let prefix = getrandom::u64().map_err(|error| {
+            Error::new(ErrorKind::Backend)
+                .operation("build")
+                .hint("the operating system gave no random bytes")
+                .with_source(error.to_string())
+        })?;
+        Ok(Self { prefix, counter: std::sync::atomic::AtomicU64::new(0) })
+    }
+
+    fn next(&self) -> (u64, u64) {
+        (self.prefix, self.counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+    }
+}
+
+/// Encodes a session with a fresh nonce.
+///
+/// # Errors
+/// [`ErrorKind::TooLarge`] when the record would be longer than `limit` bytes or has more than 1,024 keys.
+pub(crate) fn encode(meta: &Meta, data: &Document, nonces: &NonceSource, limit: usize) -> Result<Bytes> {
+    let mut head = SmallVec::<[u8; 256]>::new();
+    let (prefix, count) = nonces.next();
+    // Writing into a SmallVec cannot fail.
+    let _ = write!(
+        head,
+        r#"{{"v":{VERSION},"nonce":"{prefix:016x}.{count:x}","created":{},"renewed":{}"#,
+        meta.created, meta.renewed
+    );
+    if let Some(deadline) = meta.deadline {
+        let _ = write!(head, r#","deadline":{deadline}"#);
+    }
+    if let Some(ttl) = meta.ttl {
+        let _ = write!(head, r#","ttl":{ttl}"#);
+    }
+    let user = meta.user.as_deref().map(json_string);
+    const USER: &[u8] = br#","user":"#;
+    const DATA: &[u8] = br#","data":"#;
+
+    let size = head.len()
+        + user.as_ref().map_or(0, |user| USER.len() + user.len())
+        + DATA.len()
+        + data.json_len()
+        + 1;
+    if size > limit || data.len() > MAX_KEYS {
+        return Err(Error::new(ErrorKind::TooLarge).operation("save").hint(format!(
+            "the record has {size} bytes in {} keys; the limits are {limit} bytes and {MAX_KEYS} keys",
+            data.len()
+        )));
+    }
+    // Of exactly the final size, so that turning it into `Bytes` allocates nothing more.
+    let mut out = Vec::with_capacity(size);
+    out.extend_from_slice(&head);
+    if let Some(user) = user {
+        out.extend_from_slice(USER);
+        user.write(&mut out);
+    }
+    out.extend_from_slice(DATA);
+    data.write_json(&mut out);
+    out.push(b'}');
+    debug_assert_eq!(out.len(), size);
+    Ok(Bytes::from(out))
+}
+
+/// Encodes the tombstone that `cycle_id` leaves under the old key.
+pub(crate) fn encode_tombstone(nonces: &NonceSource, now: Millis) -> Bytes {
+    let (prefix, count) = nonces.next();
+    Bytes::from(format!(r#"{{"v":{VERSION},"nonce":"{prefix:016x}.{count:x}","moved":{now}}}"#))
+}
+
+/// Decodes stored bytes.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] when they are longer than `limit`, nested too deeply, of an unknown version, or not a
+/// record at all. The hint says which; nothing of the bytes is quoted.
+pub(crate) fn decode(bytes: &Bytes, limit: usize) -> Result<Decoded> {
+    if bytes.len() > limit {
+        return Err(corrupt("the stored record is larger than the limit"));
+    }
+    if too_deep(bytes, MAX_DEPTH) {
+        return Err(corrupt("the stored record is nested too deeply"));
+    }
+    let stored: Stored<'_> = serde_json::from_slice(bytes).map_err(|error| describe(bytes, &error))?;
+    if stored.v != VERSION {
+        return Err(corrupt("the stored record is of an unknown version"));
+    }
+    match stored {
+        Stored { moved: Some(_), data: None, .. } => Ok(Decoded::Tombstone),
+        Stored {
+            moved: None, created: Some(created), renewed: Some(renewed), data: Some(entries), ..
+        } => {
+            if entries.0.len() > MAX_KEYS || has_duplicates(&entries.0) {
+                return Err(corrupt("the stored record has too many keys, or one of them twice"));
+            }
+            let mut data = Document::over(bytes.clone());
+            for (key, value) in entries.0 {
+                data.push_loaded(key, value.get());
+            }
+            let user = stored.user.map(|user| Box::from(&*user));
+            let meta = Meta { created, renewed, deadline: stored.deadline, ttl: stored.ttl, user };
+            Ok(Decoded::Session(Record { meta, data }))
+        }
+        _ => Err(corrupt("the stored record lacks a field")),
+    }
+}
+
+fn corrupt(hint: &'static str) -> Error {
+    Error::new(ErrorKind::Corrupt).operation("load").hint(hint)
+}
+
+/// Tells a future version from plain garbage. `serde_json`'s own message may quote the data, so it is not kept.
+fn describe(bytes: &[u8], error: &serde_json::Error) -> Error {
+    #[derive(Deserialize)]
+    struct VersionOnly {
+        v: u64,
+    }
+    match serde_json::from_slice::<VersionOnly>(bytes) {
+        Ok(VersionOnly { v }) if v != VERSION => corrupt("the stored record is of an unknown version"),
+        _ if error.is_eof() => corrupt("the stored record is cut short"),
+        _ => corrupt("the stored bytes are not a session record"),
+    }
+}
+
+/// Whether JSON is nested deeper than `limit`. The exact scan runs only if there are enough brackets at all.
+pub(crate) fn too_deep(bytes: &[u8], limit: usize) -> bool {
+    let brackets = bytes.iter().filter(|&&byte| byte == b'{' || byte == b'[').count();
+    if brackets <= limit {
+        return false;
+    }
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for &byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                if depth > limit {
+                    return true;
+                }
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
+fn has_duplicates(entries: &[(Cow<'_, str>, &RawValue)]) -> bool {
+    if entries.len() <= 16 {
+        let later = |index: usize| entries.get(index + 1..).unwrap_or_default();
+        return entries
+            .iter()
+            .enumerate()
+            .any(|(i, (key, _))| later(i).iter().any(|(other, _)| other == key));
+    }
+    let mut seen = HashSet::with_capacity(entries.len());
+    entries.iter().any(|(key, _)| !seen.insert(&**key))
+}
+
+/// The fields as stored. An unknown one is refused: writing the record again would lose it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored<'a> {
+    v: u64,
+    #[serde(rename = "nonce")]
+    _nonce: serde::de::IgnoredAny,
+    created: Option<Millis>,
+    renewed: Option<Millis>,
+    deadline: Option<Millis>,
+    ttl: Option<Millis>,
+    #[serde(borrow)]
+    user: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    data: Option<Entries<'a>>,
+    moved: Option<Millis>,
+}
+
+/// The data object in one pass: keys borrowed where they have no escapes, values as raw JSON.
+struct Entries<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EntriesVisitor;
+
+        impl<'de> Visitor<'de> for EntriesVisitor {
+            type Value = Entries<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(Borrowed(key)) = map.next_key()? {
+                    entries.push((key, map.next_value()?));
+                }
+                Ok(Entries(entries))
+            }
+        }
+
+        deserializer.deserialize_map(EntriesVisitor)
+    }
+}
+
+/// A string borrowed from the input if possible: serde's own `Cow<str>` always copies.
+#[derive(Deserialize)]
+struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: usize = 1 << 20;
+
+    fn meta() -> Meta {
+        Meta { created: 1, renewed: 2, deadline: None, ttl: None, user: None }
+    }
+
+    fn session(bytes: &Bytes) -> Record {
+        match decode(bytes, LIMIT).unwrap() {
+            Decoded::Session(record) => record,
+            Decoded::Tombstone => panic!("a tombstone"),
+        }
+    }
+
+    fn hint(json: &str) -> String {
+        let error = decode(&Bytes::copy_from_slice(json.as_bytes()), LIMIT).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        error.to_string()
+    }
+
+    #[test]
+    fn a_record_reads_back_as_it_was_written() {
+        let nonces = NonceSource::new().unwrap();
+        let mut data = Document::default();
+        data.set(&"n".into(), "1".into());
+        data.set(&"quo\"te".into(), r#"{"deep":[true,null]}"#.into());
+        let meta = Meta { deadline: Some(9), ttl: Some(5), user: Some("al\"ice".into()), ..meta() };
+        let bytes = encode(&meta, &data, &nonces, LIMIT).unwrap();
+        let record = session(&bytes);
+        assert_eq!(record.meta, meta);
+        assert_eq!(record.data.get("quo\"te"), Some(r#"{"deep":[true,null]}"#));
+        assert_eq!(record.data.get("n"), Some("1"));
+        let again = encode(&record.meta, &record.data, &nonces, LIMIT).unwrap();
+        assert_ne!(again, bytes, "two writes of the same data differ by their nonce");
+    }
+
+    #[test]
+    fn the_stored_form_is_the_documented_one() {
+        let nonces = NonceSource { prefix: 0xab, counter: std::sync::atomic::AtomicU64::new(16) };
+        let mut data = Document::default();
+        data.set(&"n".into(), "1".into());
+        let bytes = encode(&meta(), &data, &nonces, LIMIT).unwrap();
+        assert_eq!(bytes, r#"{"v":1,"nonce":"00000000000000ab.10","created":1,"renewed":2,"data":{"n":1}}"#);
+    }
+
+    #[test]
+    fn a_tombstone_is_told_from_a_session() {
+        let nonces = NonceSource::new().unwrap();
+        assert!(matches!(decode(&encode_tombstone(&nonces, 7), LIMIT), Ok(Decoded::Tombstone)));
+    }
+
+    #[test]
+    fn unreadable_bytes_are_corrupt_and_never_quoted() {
+        assert!(hint(r#"{"v":2,"shape":"unknown"}"#).contains("unknown version"));
+        assert!(
+            hint(r#"{"v":1,"nonce":"x","created":1,"renewed":2,"data":{"n":"canary"#).contains("cut short")
+        );
+        for json in [
+            "",
+            "null",
+            "canary",
+            "[]",
+            r#"{"v":1,"nonce":"x","created":1,"renewed":2,"data":"canary"}"#,
+            r#"{"v":1,"nonce":"x","created":"canary","renewed":2,"data":{}}"#,
+            r#"{"v":1,"nonce":"x","created":1,"renewed":2,"data":{},"canary":1}"#,
+            r#"{"v":1,"nonce":"x","created":1,"renewed":2,"data":{}} trailing"#,
+            r#"{"v":1,"nonce":"x","created":1,"renewed":2}"#,
+            r#"{"v":1,"nonce":"x","created":1,"renewed":2,"data":{"a":1,"a":2}}"#,
+            r#"{"v":1,"nonce":"x","created":1,"renewed":2,"moved":3,"data":{}}"#,
+            r#"{"v":-1,"nonce":"x"}"#,
+        ] {
+            assert!(!hint(json).contains("canary"));
+        }
+        let not_utf8 = Bytes::from_static(
+            b"{\"v\":1,\"nonce\":\"x\",\"created\":1,\"renewed\":2,\"data\":{\"a\":\"\xff\"}}",
+        );
+        assert_eq!(decode(&not_utf8, LIMIT).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn size_is_checked_before_anything_is_decoded_or_written() {
+        let oversized = Bytes::from(vec![b'{'; 11]);
+        assert!(decode(&oversized, 10).unwrap_err().to_string().contains("larger than the limit"));
+        let mut data = Document::default();
+        data.set(&"k".into(), format!("\"{}\"", "x".repeat(200)).into());
+        let error = encode(&meta(), &data, &NonceSource::new().unwrap(), 200).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TooLarge);
+    }
+
+    #[test]
+    fn depth_is_limited_and_brackets_in_strings_do_not_count() {
+        let nested = |levels: usize| {
+            let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+            format!(r#"{{"v":1,"nonce":"x","created":1,"renewed":2,"data":{{"a":{open}{close}}}}}"#)
+        };
+        session(&Bytes::from(nested(MAX_DEPTH - 2)));
+        assert!(hint(&nested(MAX_DEPTH - 1)).contains("too deeply"));
+        assert!(hint(&nested(100_000)).contains("too deeply"));
+        let text = format!(
+            r#"{{"v":1,"nonce":"x","created":1,"renewed":2,"data":{{"a":"\"{}"}}}}"#,
+            "[".repeat(500)
+        );
+        session(&Bytes::from(text));
+    }
+
+    #[test]
+    fn too_many_keys_are_refused_both_ways() {
+        let mut data = Document::default();
+        for n in 0..=MAX_KEYS {
+            data.set(&n.to_string().into(), "1".into());
+        }
+        let error = encode(&meta(), &data, &NonceSource::new().unwrap(), LIMIT).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TooLarge);
+        let mut json = Vec::new();
+        data.write_json(&mut json);
+        let data = String::from_utf8(json).unwrap();
+        hint(&format!(r#"{{"v":1,"nonce":"x","created":1,"renewed":2,"data":{data}}}"#));
+    }
+}

@@ -1,0 +1,142 @@
+//! Moves a session to a new id in two steps, so that at every moment at least one of the two works.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{
+    commit::Fate,
+    error::Result,
+    event,
+    handle::{Refusal, Stored},
+    record::Decoded,
+    store::{Swapped, Ttl},
+    work::Work,
+};
+
+/// How long the old key is kept from being taken for an unknown one: longer than any request under way should run.
+const TOMBSTONE_TTL: Ttl = Ttl::new(Duration::from_secs(60));
+
+/// What became of the old record.
+enum Retired {
+    Done,
+    Lost(Refusal),
+    /// Others wrote it since: their changes must come along.
+    Changed(Bytes),
+}
+
+impl Work<'_> {
+    /// Stores the session under its new id, then replaces the old record, as it was read, by a tombstone.
+    ///
+    /// If others changed the old record in between, their changes are taken over first. If it is gone or has already
+    /// moved, the race is lost and the new record is removed again. After an error the old session works.
+    pub(crate) async fn relocate(&mut self) -> Result<Fate> {
+        let Some(old) = self.old.clone() else {
+            return Ok(Fate::Lost(Refusal::Gone));
+        };
+        if let Err(error) = self.create().await {
+            self.discard_target().await;
+            return Err(error);
+        }
+        let tombstone = self.settings.profile.records.tombstone(&old.key, self.settings.now())?;
+        let fate = self.take_over(&old, tombstone.as_ref()).await;
+        match &fate {
+            Ok(Fate::Done) => event::cycled(&old.key, &self.target.key),
+            Ok(Fate::Lost(_)) => self.discard_target().await,
+            Err(_) => {
+                self.revive(&old, tombstone.as_ref()).await;
+                self.discard_target().await;
+            }
+        }
+        fate
+    }
+
+    async fn take_over(&mut self, old: &Stored, tombstone: Option<&Bytes>) -> Result<Fate> {
+        // The entry of the new key is there before the old key dies: "log out everywhere" misses neither.
+        self.bind().await?;
+        loop {
+            match self.retire(old, tombstone).await? {
+                Retired::Done => return Ok(Fate::Done),
+                Retired::Lost(refusal) => return Ok(Fate::Lost(refusal)),
+                Retired::Changed(current) => {
+                    let stored = self.target.bytes.clone();
+                    if let Some(refusal) = self.replay_on(current)? {
+                        return Ok(Fate::Lost(refusal));
+                    }
+                    if let Some(refusal) = self.rewrite(&stored).await? {
+                        return Ok(Fate::Lost(refusal));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Swaps the old record for the tombstone, or removes it where the format has none. A lost reply is settled by
+    /// reading: the tombstone is one of a kind. An absent record may be somebody's logout, so the race counts as lost.
+    async fn retire(&mut self, old: &Stored, tombstone: Option<&Bytes>) -> Result<Retired> {
+        let backend = &self.settings.backend;
+        let mut lost_replies = 0;
+        loop {
+            let swapped = match tombstone {
+                Some(tombstone) => {
+                    backend.replace(&old.key, &self.base, tombstone.clone(), TOMBSTONE_TTL).await
+                }
+                None => backend.remove(&old.key, &self.base).await,
+            };
+            let current = match swapped {
+                Ok(Swapped::Done) => return Ok(Retired::Done),
+                Ok(Swapped::Gone) => return Ok(Retired::Lost(Refusal::Gone)),
+                Ok(Swapped::Conflict(current)) => current,
+                Err(error) if error.kind().leaves_doubt() && lost_replies < 3 => {
+                    lost_replies += 1;
+                    match backend.get(&old.key).await {
+                        Ok(None) => return Ok(Retired::Lost(Refusal::Gone)),
+                        Ok(Some(current)) if current == self.base => continue,
+                        Ok(Some(current)) => current,
+                        Err(_) => return Err(error),
+                    }
+                }
+                Err(error) => return Err(error),
+            };
+            if tombstone == Some(&current) {
+                return Ok(Retired::Done);
+            }
+            return Ok(match self.settings.profile.records.decode(&old.key, &current)? {
+                Decoded::Tombstone => Retired::Lost(Refusal::Moved),
+                Decoded::Session(_) => Retired::Changed(current),
+            });
+        }
+    }
+
+    /// Writes the replayed record over the one just created. Nobody else holds the new id yet, so a conflict can only
+    /// be an earlier try of this very write.
+    async fn rewrite(&mut self, stored: &Bytes) -> Result<Option<Refusal>> {
+        let backend = &self.settings.backend;
+        let mut lost_replies = 0;
+        loop {
+            let value = self.target.bytes.clone();
+            match backend.replace(&self.target.key, stored, value, self.ttl).await {
+                Ok(Swapped::Done) => return Ok(None),
+                Ok(Swapped::Conflict(current)) if current == self.target.bytes => return Ok(None),
+                Ok(Swapped::Conflict(_) | Swapped::Gone) => return Ok(Some(Refusal::Gone)),
+                Err(error) if error.kind().leaves_doubt() && lost_replies < 3 => lost_replies += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Makes the old record work again, in case its tombstone was written though no reply said so.
+    async fn revive(&mut self, old: &Stored, tombstone: Option<&Bytes>) {
+        // What was removed is not brought back: that could undo a logout.
+        let Some(tombstone) = tombstone else { return };
+        let backend = &self.settings.backend;
+        let left = self.settings.expiry.left(&self.meta, self.settings.now()).unwrap_or(Ttl::MIN);
+        for _ in 0..3 {
+            match backend.replace(&old.key, tombstone, self.base.clone(), left).await {
+                // Gone or another value: there is no tombstone of ours, so there is nothing to undo.
+                Ok(_) => return,
+                Err(error) => event::left_over(&old.key, &error),
+            }
+        }
+    }
+}
