@@ -179,10 +179,7 @@ fn an_expired_entry_is_absent_before_it_is_swept() {
     assert!(!now(store.destroy(&key(0))).unwrap());
     let gone = now(store.replace(&key(0), &bytes(100), bytes(1), HOUR)).unwrap();
     assert_eq!(gone, Swapped::Gone);
-    assert_eq!(
-        now(AtomicStore::remove(&store, &key(0), &bytes(100))).unwrap(),
-        Swapped::Gone
-    );
+    assert_eq!(now(AtomicStore::remove(&store, &key(0), &bytes(100))).unwrap(), Swapped::Gone);
     assert_eq!(now(store.keys_of("ann")).unwrap(), []);
     assert_eq!(now(store.destroy_user("ann", None)).unwrap(), 0);
     let listed: Vec<_> = now_blocking(store.scan().try_collect()).unwrap();
