@@ -4,9 +4,18 @@ use futures_util::future::BoxFuture;
 
 use crate::{context::Cx, failure::Verdict, report::Group, subject::Ability};
 
+mod admin;
+mod create;
+mod destroy_user;
 mod expiry;
 mod handles;
+mod indexed;
 mod keys;
+mod parallel;
+mod races;
+mod remove;
+mod replace;
+mod touch;
 mod values;
 
 /// One rule of the contract and how to see whether a store keeps it.
@@ -81,11 +90,120 @@ macro_rules! for_each_case {
                     a_dropped_call_leaves_the_others_their_own_answers,
                 ]
             }
-            atomic {}
-            indexed {}
-            admin {}
-            concurrency {}
-            races {}
+            atomic {
+                create: [
+                    create_under_an_absent_key_stores_and_is_true,
+                    create_gives_the_value_its_ttl,
+                    create_under_a_live_key_is_false_and_keeps_the_value,
+                    create_that_is_false_does_not_lengthen_the_ttl,
+                    create_that_is_false_does_not_shorten_the_ttl,
+                    create_over_an_expired_value_is_true,
+                    create_after_destroy_is_true,
+                    what_is_created_is_an_ordinary_value,
+                    a_dropped_create_leaves_nothing_or_the_value,
+                ]
+                replace: [
+                    replace_of_the_expected_value_is_done,
+                    replace_of_another_value_is_a_conflict_with_the_latest,
+                    a_conflicting_replace_changes_nothing,
+                    a_conflicting_replace_does_not_lengthen_the_ttl,
+                    replace_compares_every_byte,
+                    replace_of_an_absent_key_is_gone_and_creates_nothing,
+                    replace_of_an_expired_value_is_gone_and_creates_nothing,
+                    replace_after_destroy_is_gone_and_creates_nothing,
+                    replace_by_the_same_value_renews_the_ttl,
+                    replace_sets_a_longer_ttl,
+                    replace_sets_a_shorter_ttl,
+                    replace_changes_only_its_key,
+                    a_dropped_replace_leaves_the_old_value_or_the_new,
+                ]
+                remove: [
+                    remove_of_the_expected_value_is_done_and_removes_it,
+                    remove_of_another_value_is_a_conflict_with_the_latest,
+                    a_conflicting_remove_keeps_the_value,
+                    a_conflicting_remove_keeps_the_ttl,
+                    remove_compares_every_byte,
+                    remove_of_an_absent_key_is_gone,
+                    remove_of_an_expired_value_is_gone,
+                    remove_after_destroy_is_gone,
+                    remove_removes_only_its_key,
+                    a_dropped_remove_leaves_the_value_or_nothing,
+                ]
+                touch: [
+                    touch_extends_the_ttl,
+                    touch_shortens_the_ttl,
+                    touch_keeps_the_value,
+                    touch_writes_no_old_value_back,
+                    touch_of_an_absent_key_is_false_and_creates_nothing,
+                    touch_of_an_expired_value_is_false_and_does_not_revive_it,
+                    touch_after_destroy_is_false_and_creates_nothing,
+                    touch_changes_only_its_key,
+                    a_dropped_touch_keeps_the_value,
+                ]
+            }
+            indexed {
+                indexed: [
+                    a_bound_key_is_listed,
+                    an_unknown_user_has_no_keys,
+                    a_binding_is_seen_by_another_handle,
+                    a_key_bound_before_its_value_is_listed_when_it_has_one,
+                    a_destroyed_key_is_not_listed,
+                    an_expired_key_is_not_listed,
+                    binding_again_lists_the_key_once,
+                    binding_again_renews_the_binding,
+                    an_expired_binding_is_not_listed,
+                    binding_to_another_user_moves_the_key,
+                    bind_leaves_value_and_ttl_alone,
+                    a_binding_survives_writes_to_the_value,
+                    users_are_told_apart_whatever_their_names,
+                ]
+                destroy_user: [
+                    destroy_user_removes_every_value_of_the_user,
+                    destroy_user_spares_the_excepted_key,
+                    an_excepted_key_of_somebody_else_spares_nothing,
+                    destroy_user_of_an_unknown_user_is_zero,
+                    destroy_user_leaves_other_users_alone,
+                    destroy_user_counts_only_live_values,
+                    a_user_may_have_many_keys,
+                    destroy_user_removes_all_that_was_bound_before_it,
+                ]
+            }
+            admin {
+                admin: [
+                    an_empty_store_has_nothing_to_scan_count_clear_or_sweep,
+                    a_scan_yields_every_key_with_its_exact_text,
+                    a_scan_yields_live_keys_only,
+                    a_scan_yields_every_one_of_many_keys,
+                    a_key_that_lives_through_a_scan_is_yielded,
+                    len_counts_live_values_only,
+                    clear_removes_every_value_and_counts_the_live_ones,
+                    a_neighbour_is_neither_scanned_nor_counted,
+                    clear_leaves_the_neighbours_alone,
+                    sweep_never_deletes_a_live_value,
+                    sweep_deletes_at_most_its_limit,
+                    sweep_of_live_values_only_is_zero,
+                    a_swept_key_is_absent_and_free,
+                ]
+            }
+            concurrency {
+                parallel: [
+                    no_reader_sees_half_a_value,
+                    parallel_writers_of_different_keys_lose_nothing,
+                    of_parallel_destroys_exactly_one_is_true,
+                ]
+            }
+            races {
+                races: [
+                    of_parallel_creates_exactly_one_wins,
+                    of_parallel_creates_over_an_expired_value_exactly_one_wins,
+                    of_parallel_replaces_of_one_value_exactly_one_is_done,
+                    a_counter_that_many_tasks_increment_loses_nothing,
+                    a_destroyed_value_is_never_replaced_back,
+                    a_destroyed_value_is_never_touched_back,
+                    a_touch_never_undoes_a_replace,
+                    of_remove_and_replace_exactly_one_wins,
+                ]
+            }
         }
     };
 }

@@ -76,16 +76,8 @@ impl Cx {
     /// expired rows themselves are still as the store left them, unread and unswept.
     pub(crate) async fn outlive(&self, ttl: Ttl) -> Verdict {
         let witness = Key::new("the-witness")?;
-        self.store
-            .set(&witness, Bytes::from_static(b"witness"), ttl)
-            .await?;
-        self.wait_gone(
-            self.store(),
-            &witness,
-            ttl,
-            "a value is absent when its ttl has passed",
-        )
-        .await
+        self.store.set(&witness, Bytes::from_static(b"witness"), ttl).await?;
+        self.wait_gone(self.store(), &witness, ttl, "a value is absent when its ttl has passed").await
     }
 
     /// Waits until `key` is gone. To be called right after a write with `ttl` has returned.
@@ -153,10 +145,7 @@ pub(crate) fn admin(store: &dyn Store) -> Verdict<&dyn AdminStore> {
 }
 
 fn missing(ability: Ability) -> Failure {
-    Failure::new(
-        "a declared ability is there",
-        format!("as_{ability} returned None"),
-    )
+    Failure::new("a declared ability is there", format!("as_{ability} returned None"))
 }
 
 /// Fails unless `get` returns exactly `value`.
@@ -175,12 +164,7 @@ pub(crate) async fn expect_value(store: &dyn Store, key: &Key, value: &[u8], rul
 /// Fails unless `get` returns `None`.
 pub(crate) async fn expect_none(store: &dyn Store, key: &Key, rule: &str) -> Verdict {
     let found = store.get(key).await?;
-    check!(
-        found.is_none(),
-        rule,
-        "get returned {}",
-        show_found(found.as_deref())
-    );
+    check!(found.is_none(), rule, "get returned {}", show_found(found.as_deref()));
     Ok(())
 }
 

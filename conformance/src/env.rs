@@ -43,11 +43,7 @@ impl Env {
     }
 
     fn in_namespace(url: String, namespace: String) -> Self {
-        Self(Arc::new(Inner {
-            url,
-            namespace,
-            slots: Mutex::default(),
-        }))
+        Self(Arc::new(Inner { url, namespace, slots: Mutex::default() }))
     }
 
     /// Returns the address of the server, or an empty text for a store inside the process.
@@ -71,9 +67,7 @@ impl Env {
     /// For stores inside the process: two handles of such a store are clones of it.
     pub fn shared<S: Clone + Send + 'static>(&self, make: impl FnOnce() -> S) -> S {
         let mut slots = self.0.slots.lock();
-        let slot = slots
-            .entry(TypeId::of::<S>())
-            .or_insert_with(|| Box::new(None::<S>));
+        let slot = slots.entry(TypeId::of::<S>()).or_insert_with(|| Box::new(None::<S>));
         match slot.downcast_mut::<Option<S>>() {
             Some(instance) => instance.get_or_insert_with(make).clone(),
             // The map is keyed by the type, so the slot always holds it.
@@ -95,9 +89,7 @@ impl Env {
 impl fmt::Debug for Env {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the address: it may hold a password.
-        f.debug_struct("Env")
-            .field("namespace", &self.0.namespace)
-            .finish_non_exhaustive()
+        f.debug_struct("Env").field("namespace", &self.0.namespace).finish_non_exhaustive()
     }
 }
 
@@ -118,9 +110,7 @@ fn fresh_namespace() -> String {
 fn base36(mut number: u64) -> String {
     let mut digits = Vec::new();
     loop {
-        digits.push(char::from(
-            b"0123456789abcdefghijklmnopqrstuvwxyz"[(number % 36) as usize],
-        ));
+        digits.push(char::from(b"0123456789abcdefghijklmnopqrstuvwxyz"[(number % 36) as usize]));
         number /= 36;
         if number == 0 {
             return digits.into_iter().rev().collect();

@@ -21,10 +21,7 @@ pub struct Failure {
 
 impl Failure {
     pub(crate) fn new(rule: impl Into<String>, seen: impl Into<String>) -> Self {
-        Self {
-            rule: rule.into(),
-            seen: seen.into(),
-        }
+        Self { rule: rule.into(), seen: seen.into() }
     }
 
     /// The machine was so slow that no attempt could tell a broken store from a stalled one.
@@ -64,10 +61,7 @@ impl std::error::Error for Failure {}
 
 impl From<cloakroom_core::Error> for Failure {
     fn from(error: cloakroom_core::Error) -> Self {
-        Self::new(
-            "an operation that can be carried out is no error",
-            error.to_string(),
-        )
+        Self::new("an operation that can be carried out is no error", error.to_string())
     }
 }
 

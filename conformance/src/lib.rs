@@ -4,18 +4,24 @@ pub mod runner;
 
 mod cases;
 mod context;
+mod counting;
 mod env;
 mod failure;
+mod operation;
 mod reference;
 mod report;
 mod subject;
+mod switch;
 mod tests_macro;
 
 pub use crate::{
+    counting::{Counting, Counts},
     env::Env,
     failure::Failure,
+    operation::Operation,
     reference::{Plain, Reference},
     report::{CaseReport, Group, Outcome, Report},
     runner::run,
     subject::{Ability, Subject},
+    switch::{Call, Pause, Switch},
 };

@@ -64,12 +64,8 @@ impl State {
     fn keys_of(&mut self, user: &str) -> Vec<Key> {
         let now = Instant::now();
         self.owners.retain(|_, owner| owner.dies > now);
-        let bound: Vec<Key> = self
-            .owners
-            .iter()
-            .filter(|(_, owner)| owner.user == user)
-            .map(|(key, _)| key.clone())
-            .collect();
+        let bound: Vec<Key> =
+            self.owners.iter().filter(|(_, owner)| owner.user == user).map(|(key, _)| key.clone()).collect();
         bound.into_iter().filter(|key| self.live(key).is_some()).collect()
     }
 }
@@ -161,10 +157,7 @@ impl AtomicStore for Reference {
 #[async_trait]
 impl IndexedStore for Reference {
     async fn bind(&self, key: &Key, user: &str, ttl: Ttl) -> Result<()> {
-        let owner = Owner {
-            user: user.to_owned(),
-            dies: Instant::now() + ttl.duration(),
-        };
+        let owner = Owner { user: user.to_owned(), dies: Instant::now() + ttl.duration() };
         self.0.lock().owners.insert(key.clone(), owner);
         Ok(())
     }

@@ -170,13 +170,7 @@ impl Report {
         writeln!(out, "## {}\n", self.store)?;
         writeln!(out, "Guarantee: {}\n", guarantee_text(self.guarantee))?;
         writeln!(out, "| group | passed | failed | time |\n|---|---|---|---|")?;
-        for group in [
-            Group::Base,
-            Group::Atomic,
-            Group::Indexed,
-            Group::Admin,
-            Group::Concurrency,
-        ] {
+        for group in [Group::Base, Group::Atomic, Group::Indexed, Group::Admin, Group::Concurrency] {
             let cases = || self.cases.iter().filter(|case| case.group == group);
             if cases().next().is_none() {
                 writeln!(out, "| {group} | absent | | |")?;
@@ -204,12 +198,8 @@ impl Report {
     /// `name`, `passed`, `millis`, and `rule` and `seen` of a failure.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let names = |abilities: &[Ability]| {
-            abilities
-                .iter()
-                .map(|ability| ability.as_str())
-                .collect::<Vec<_>>()
-        };
+        let names =
+            |abilities: &[Ability]| abilities.iter().map(|ability| ability.as_str()).collect::<Vec<_>>();
         let cases: Vec<_> = self
             .cases
             .iter()
@@ -260,10 +250,7 @@ mod tests {
             abilities: vec![Ability::Admin],
             cases: vec![
                 case("a_good_one", Outcome::Passed),
-                case(
-                    "a_bad_one",
-                    Outcome::Failed(Failure::new("it works", "\"it\" broke")),
-                ),
+                case("a_bad_one", Outcome::Failed(Failure::new("it works", "\"it\" broke"))),
             ],
         }
     }
@@ -274,10 +261,7 @@ mod tests {
         assert!(text.contains("Guarantee: last writer wins"), "{text}");
         assert!(text.contains("| base | 1 | 1 | 6 ms |"), "{text}");
         assert!(text.contains("| atomic | absent | | |"), "{text}");
-        assert!(
-            text.contains("- `base::a_bad_one`\n  - rule: it works\n  - seen: \"it\" broke"),
-            "{text}"
-        );
+        assert!(text.contains("- `base::a_bad_one`\n  - rule: it works\n  - seen: \"it\" broke"), "{text}");
     }
 
     #[test]

@@ -27,10 +27,7 @@ use crate::{
 /// The rule that the store breaks and what was seen, also for a case that panicked or did not end in time.
 pub fn test(subject: &Subject, id: &str) -> Result<(), Failure> {
     let Some(case) = cases::find(id) else {
-        return Err(Failure::new(
-            "a case is called by its id",
-            format!("no case is called {id}"),
-        ));
+        return Err(Failure::new("a case is called by its id", format!("no case is called {id}")));
     };
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
@@ -82,12 +79,7 @@ impl Subject {
             .buffered(self.parallel)
             .collect()
             .await;
-        Report {
-            store: self.name.clone(),
-            guarantee,
-            abilities: self.abilities.clone(),
-            cases,
-        }
+        Report { store: self.name.clone(), guarantee, abilities: self.abilities.clone(), cases }
     }
 }
 

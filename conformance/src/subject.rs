@@ -142,9 +142,7 @@ impl Subject {
 
     /// Opens one handle onto the data of `env`.
     pub(crate) async fn open(&self, env: &Env) -> Verdict<Arc<dyn Store>> {
-        (self.open)(env.clone())
-            .await
-            .map_err(|error| Failure::new("the store can be opened", error))
+        (self.open)(env.clone()).await.map_err(|error| Failure::new("the store can be opened", error))
     }
 
     pub(crate) fn declares(&self, ability: Ability) -> bool {

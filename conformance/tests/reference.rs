@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cloakroom_conformance::{Env, Plain, Reference, conformance_tests};
+use cloakroom_conformance::{Counting, Env, Plain, Reference, Switch, conformance_tests};
 use cloakroom_core::{Error, Store};
 
 mod with_every_ability {
@@ -35,5 +35,25 @@ mod behind_a_shared_pointer {
             Ok::<_, Error>(store)
         },
         abilities: [admin, atomic, indexed],
+    }
+}
+
+mod counted {
+    use super::*;
+
+    conformance_tests! {
+        server: none,
+        open: |env: Env| async move { Ok::<_, Error>(Counting::new(env.shared(Reference::new))) },
+        abilities: [indexed, admin, atomic],
+    }
+}
+
+mod behind_a_switch {
+    use super::*;
+
+    conformance_tests! {
+        server: none,
+        open: |env: Env| async move { Ok::<_, Error>(Switch::new(env.shared(Reference::new))) },
+        abilities: [atomic, indexed, admin],
     }
 }

@@ -43,10 +43,7 @@ impl Backend {
     pub(crate) async fn create(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<bool> {
         match self.store.as_atomic() {
             Some(atomic) => self.within("create", atomic.create(key, value, ttl)).await,
-            None => self
-                .within("set", self.store.set(key, value, ttl))
-                .await
-                .map(|()| true),
+            None => self.within("set", self.store.set(key, value, ttl)).await.map(|()| true),
         }
     }
 
@@ -58,17 +55,12 @@ impl Backend {
         ttl: Ttl,
     ) -> Result<Swapped> {
         if let Some(atomic) = self.store.as_atomic() {
-            return self
-                .within("replace", atomic.replace(key, expected, value, ttl))
-                .await;
+            return self.within("replace", atomic.replace(key, expected, value, ttl)).await;
         }
         match self.get(key).await? {
             None => Ok(Swapped::Gone),
             Some(current) if current != expected => Ok(Swapped::Conflict(current)),
-            Some(_) => self
-                .within("set", self.store.set(key, value, ttl))
-                .await
-                .map(|()| Swapped::Done),
+            Some(_) => self.within("set", self.store.set(key, value, ttl)).await.map(|()| Swapped::Done),
         }
     }
 
@@ -97,17 +89,15 @@ impl Backend {
 
     pub(crate) async fn destroy_user(&self, user: &str, except: Option<&Key>) -> Result<u64> {
         let indexed = self.store.as_indexed().ok_or_else(no_index)?;
-        self.within("destroy_user", indexed.destroy_user(user, except))
-            .await
+        self.within("destroy_user", indexed.destroy_user(user, except)).await
     }
 
     async fn within<T>(&self, operation: &'static str, call: impl Future<Output = Result<T>>) -> Result<T> {
         match tokio::time::timeout(self.deadline, call).await {
             Ok(outcome) => outcome.map_err(|error| error.operation(operation)),
-            Err(_) => Err(Error::new(ErrorKind::Timeout).operation(operation).hint(format!(
-                "the store took longer than the operation deadline of {:?}",
-                self.deadline
-            ))),
+            Err(_) => Err(Error::new(ErrorKind::Timeout)
+                .operation(operation)
+                .hint(format!("the store took longer than the operation deadline of {:?}", self.deadline))),
         }
     }
 }

@@ -54,11 +54,7 @@ pub(crate) async fn commit(handle: &Arc<Handle>, trigger: Trigger) -> Result<()>
         Ran::ToTheEnd => Ok(()),
         Ran::NotHere => {
             let owned = Arc::clone(handle);
-            in_task(
-                handle,
-                async move { run(&owned, trigger, true).await.map(|_| ()) },
-            )
-            .await
+            in_task(handle, async move { run(&owned, trigger, true).await.map(|_| ()) }).await
         }
     }
 }
@@ -72,15 +68,16 @@ pub(crate) async fn in_task<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
     handle.settings.tasks.spawn(work).await.unwrap_or_else(|_| {
-        Err(Error::new(ErrorKind::Backend)
-            .operation("commit")
-            .hint("the commit was stopped before its end"))
+        Err(Error::new(ErrorKind::Backend).operation("commit").hint("the commit was stopped before its end"))
     })
 }
 
 async fn run(handle: &Handle, trigger: Trigger, in_task: bool) -> Result<Ran> {
     // The semaphore is never closed; an error here would only mean one commit fewer at a time.
     let _one_at_a_time = handle.committing.acquire().await;
+    if handle.lock().has_changes() {
+        handle.settings.gate.ready().await?;
+    }
     settle_doubt(handle).await?;
     let mut work = match Work::begin(handle, trigger, in_task)? {
         Begun::Nothing => return Ok(Ran::ToTheEnd),
@@ -109,7 +106,7 @@ async fn settle_doubt(handle: &Handle) -> Result<()> {
     let (target, known) = {
         let state = handle.lock();
         let Some(doubt) = &state.doubt else { return Ok(()) };
-        if state.log.is_empty() && state.next_id.is_none() {
+        if !state.has_changes() {
             return Ok(());
         }
         let known = match &state.access {
@@ -130,16 +127,8 @@ async fn settle_doubt(handle: &Handle) -> Result<()> {
     };
     {
         let mut state = handle.lock();
-        let attempts = state
-            .doubt
-            .as_ref()
-            .map(|doubt| doubt.attempts.as_slice())
-            .unwrap_or_default();
-        let Some(applied) = attempts
-            .iter()
-            .find(|attempt| attempt.bytes == found)
-            .map(|a| a.through)
-        else {
+        let attempts = state.doubt.as_ref().map(|doubt| doubt.attempts.as_slice()).unwrap_or_default();
+        let Some(applied) = attempts.iter().find(|attempt| attempt.bytes == found).map(|a| a.through) else {
             return Err(unknown_outcome());
         };
         if let Some(through) = applied {
@@ -149,10 +138,7 @@ async fn settle_doubt(handle: &Handle) -> Result<()> {
         state.ticket = Ticket::Send;
         state.next_id = None;
         state.destroyed = false;
-        state.access = Access::Stored(Stored {
-            bytes: found,
-            ..target
-        });
+        state.access = Access::Stored(Stored { bytes: found, ..target });
     }
     handle.rebuild()
 }
@@ -234,10 +220,7 @@ impl<'h> Work<'h> {
             }
             (Plan::Move, Access::Stored(stored)) => {
                 meta.renewed = now;
-                (
-                    state.next_id.clone().map_or_else(SessionId::generate, Ok)?,
-                    Some(stored.clone()),
-                )
+                (state.next_id.clone().map_or_else(SessionId::generate, Ok)?, Some(stored.clone()))
             }
             (_, Access::Stored(stored)) => {
                 if matches!(plan, Plan::Renew | Plan::Replace { renew: true }) {
@@ -269,10 +252,7 @@ impl<'h> Work<'h> {
             ticket,
             binds,
             ops,
-            base: old
-                .as_ref()
-                .map(|stored| stored.bytes.clone())
-                .unwrap_or_default(),
+            base: old.as_ref().map(|stored| stored.bytes.clone()).unwrap_or_default(),
             old,
             target: Stored { id, key, bytes },
             meta,
@@ -312,10 +292,7 @@ impl<'h> Work<'h> {
         let backend = &self.settings.backend;
         for _ in 0..3 {
             self.note_attempt();
-            let doubt = match backend
-                .create(&self.target.key, self.target.bytes.clone(), self.ttl)
-                .await
-            {
+            let doubt = match backend.create(&self.target.key, self.target.bytes.clone(), self.ttl).await {
                 Ok(true) => return Ok(()),
                 // The key is taken: by an earlier try of ours, or the source of ids repeats itself.
                 Ok(false) => Error::new(ErrorKind::Backend)
@@ -356,10 +333,7 @@ impl<'h> Work<'h> {
         loop {
             self.note_attempt();
             let value = self.target.bytes.clone();
-            let current = match backend
-                .replace(&self.target.key, &self.base, value, self.ttl)
-                .await
-            {
+            let current = match backend.replace(&self.target.key, &self.base, value, self.ttl).await {
                 Ok(Swapped::Done) => return Ok(Fate::Done),
                 Ok(Swapped::Gone) => return Ok(Fate::Lost(Refusal::Gone)),
                 Ok(Swapped::Conflict(current)) => {
@@ -384,8 +358,7 @@ impl<'h> Work<'h> {
                 }
             };
             if let Some(through) = self.attempt(&current) {
-                self.ops
-                    .retain(|(number, _)| through.is_some_and(|through| *number > through));
+                self.ops.retain(|(number, _)| through.is_some_and(|through| *number > through));
                 if self.ops.is_empty() {
                     return self.found_applied(current);
                 }
@@ -434,12 +407,8 @@ impl<'h> Work<'h> {
         let Some(ttl) = self.settings.expiry.left(&record.meta, now) else {
             return Ok(Some(Refusal::Gone));
         };
-        self.target.bytes = encode(
-            &record.meta,
-            &record.data,
-            &self.settings.nonces,
-            self.settings.max_record,
-        )?;
+        self.target.bytes =
+            encode(&record.meta, &record.data, &self.settings.nonces, self.settings.max_record)?;
         self.ttl = ttl;
         self.meta = record.meta.clone();
         self.base = current;
@@ -488,25 +457,15 @@ impl<'h> Work<'h> {
 
     /// Notes a write that is about to be made, for the case that its outcome stays unknown.
     fn note_attempt(&mut self) {
-        if self
-            .attempts
-            .last()
-            .is_none_or(|last| last.bytes != self.target.bytes)
-        {
+        if self.attempts.last().is_none_or(|last| last.bytes != self.target.bytes) {
             let through = self.ops.last().map(|(number, _)| *number);
-            self.attempts.push(Attempt {
-                bytes: self.target.bytes.clone(),
-                through,
-            });
+            self.attempts.push(Attempt { bytes: self.target.bytes.clone(), through });
         }
     }
 
     /// Returns which change the write that `current` is held last, if `current` is a write of this request.
     fn attempt(&self, current: &Bytes) -> Option<Option<u64>> {
-        self.attempts
-            .iter()
-            .find(|attempt| attempt.bytes == current)
-            .map(|attempt| attempt.through)
+        self.attempts.iter().find(|attempt| attempt.bytes == current).map(|attempt| attempt.through)
     }
 
     fn forget_attempt(&mut self) {
@@ -542,7 +501,7 @@ impl<'h> Work<'h> {
         let key = self.old.as_ref().map_or(&self.target.key, |old| &old.key);
         match refusal {
             Refusal::Moved => event::moved(key),
-            Refusal::Gone | Refusal::Corrupt => event::gone(key),
+            Refusal::Gone | Refusal::Corrupt | Refusal::Outage => event::gone(key),
         }
         self.handle.lock().refuse(refusal, self.handle.blank());
         Error::new(ErrorKind::Gone)
@@ -565,9 +524,6 @@ impl Drop for Work<'_> {
         if self.plan == Plan::Create {
             state.next_id = Some(self.target.id.clone());
         }
-        state.doubt = Some(Doubt {
-            target: self.target.clone(),
-            attempts: mem::take(&mut self.attempts),
-        });
+        state.doubt = Some(Doubt { target: self.target.clone(), attempts: mem::take(&mut self.attempts) });
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     error::{Error, Result},
     event,
     expiry::Expiry,
+    gate::{Gate, OnOutage},
     keyring::Keyring,
     record::{Millis, NonceSource},
     store::{Guarantee, Store},
@@ -51,6 +52,9 @@ pub struct Builder<A = Engine> {
     save_on_server_error: bool,
     require_strict: bool,
     operation_timeout: Duration,
+    reconnect_timeout: Duration,
+    max_waiters: usize,
+    on_outage: OnOutage,
     max_record: usize,
     clock: Arc<ClockFn>,
     adapter: PhantomData<fn() -> A>,
@@ -69,6 +73,9 @@ impl<A: From<Engine>> Builder<A> {
             save_on_server_error: true,
             require_strict: false,
             operation_timeout: Duration::from_secs(2),
+            reconnect_timeout: Duration::from_secs(10),
+            max_waiters: 1024,
+            on_outage: OnOutage::Fail,
             max_record: 1024 * 1024,
             clock: Arc::new(SystemTime::now),
             adapter: PhantomData,
@@ -138,6 +145,29 @@ impl<A: From<Engine>> Builder<A> {
         self
     }
 
+    /// Sets how long an outage of the store may last before requests fail at once. The default is 10 seconds.
+    ///
+    /// Until then requests that use their session wait for the store to come back. Zero: nobody waits. The time is
+    /// counted from the beginning of each outage.
+    pub fn reconnect_timeout(mut self, timeout: Duration) -> Self {
+        self.reconnect_timeout = timeout;
+        self
+    }
+
+    /// Sets how many requests may wait for the store at one time; more fail at once. The default is 1,024.
+    pub fn max_waiters(mut self, waiters: usize) -> Self {
+        self.max_waiters = waiters;
+        self
+    }
+
+    /// Sets what a request gets whose session cannot be loaded because the store is down. The default is an error.
+    ///
+    /// A session that cannot be *saved* is an error in any case: the handler has been told that its writes are taken.
+    pub fn on_outage(mut self, policy: OnOutage) -> Self {
+        self.on_outage = policy;
+        self
+    }
+
     /// Sets the size of the largest record, in bytes, from 1,024. The default is 1 MiB.
     pub fn max_record(mut self, bytes: usize) -> Self {
         self.max_record = bytes;
@@ -159,10 +189,7 @@ impl<A: From<Engine>> Builder<A> {
     pub fn build(self) -> Result<A> {
         self.expiry.check()?;
         if self.operation_timeout.is_zero() {
-            return Err(Error::config(
-                "operation_timeout",
-                "must be longer than zero; try 2 seconds",
-            ));
+            return Err(Error::config("operation_timeout", "must be longer than zero; try 2 seconds"));
         }
         if self.max_record < 1024 {
             return Err(Error::config("max_record", "must be at least 1024 bytes"));
@@ -177,12 +204,10 @@ impl<A: From<Engine>> Builder<A> {
             }
             event::last_writer_wins();
         }
-        let cookie = if self.insecure {
-            self.cookie.insecure()
-        } else {
-            self.cookie
-        };
+        let cookie = if self.insecure { self.cookie.insecure() } else { self.cookie };
         let settings = Settings {
+            gate: Gate::new(backend.store().status(), self.reconnect_timeout, self.max_waiters),
+            on_outage: self.on_outage,
             backend,
             cookie: cookie.build(self.keys.as_ref())?,
             expiry: self.expiry,
@@ -213,6 +238,8 @@ impl<A> fmt::Debug for Builder<A> {
 /// The configuration, checked.
 pub(crate) struct Settings {
     pub(crate) backend: Backend,
+    pub(crate) gate: Gate,
+    pub(crate) on_outage: OnOutage,
     pub(crate) cookie: CookieCodec,
     pub(crate) expiry: Expiry,
     pub(crate) rolling: bool,
@@ -228,9 +255,7 @@ pub(crate) struct Settings {
 impl Settings {
     /// Returns the time by the configured clock.
     pub(crate) fn now(&self) -> Millis {
-        let since_epoch = (self.clock)()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
+        let since_epoch = (self.clock)().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Millis::try_from(since_epoch.as_millis()).unwrap_or(Millis::MAX)
     }
 }

@@ -10,15 +10,13 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::{
-    codec::{CookieCodec, Ticket},
-    read::{Candidate, Candidates},
-};
+use self::codec::Lifetime;
+pub(crate) use self::{codec::CookieCodec, read::Candidates};
 
-/// The longest name and value together that a browser keeps, in bytes (RFC 6265bis, section 5.6, step 5).
+/// The longest name and value together that a browser keeps, in bytes (RFC 6265bis, section 5.6).
 const MAX_PAIR: usize = 4096;
 
-/// The longest attribute value that a browser does not ignore, in bytes (RFC 6265bis, section 5.7, steps 8 and 11).
+/// The longest attribute value that a browser does not ignore, in bytes (RFC 6265bis, section 5.6).
 const MAX_ATTRIBUTE: usize = 1024;
 
 /// The longest host name, in bytes (RFC 1035, section 2.3.4), and the longest part of one.
@@ -52,7 +50,7 @@ pub struct CookieConfig {
     secure: bool,
     http_only: bool,
     partitioned: bool,
-    browser_session: bool,
+    lifetime: Lifetime,
 }
 
 /// Which requests from other sites carry the cookie (RFC 6265bis, section 4.1.2.7).
@@ -99,7 +97,7 @@ impl CookieConfig {
             secure: true,
             http_only: true,
             partitioned: false,
-            browser_session: false,
+            lifetime: Lifetime::Ttl,
         }
     }
 
@@ -198,7 +196,7 @@ impl CookieConfig {
     /// A browser that restores its windows at the next start commonly restores such cookies too.
     #[must_use]
     pub fn browser_session(mut self) -> Self {
-        self.browser_session = true;
+        self.lifetime = Lifetime::BrowserSession;
         self
     }
 
@@ -230,7 +228,7 @@ impl CookieConfig {
         if self.partitioned {
             attributes.push_str("; Partitioned");
         }
-        let codec = CookieCodec::new(name, &self.path, &attributes, self.browser_session, signer)?;
+        let codec = CookieCodec::new(name, &self.path, &attributes, self.lifetime, signer)?;
         if name.len() + codec.value_len() > MAX_PAIR {
             return Err(Error::config(
                 "cookie.name",
@@ -249,10 +247,7 @@ impl CookieConfig {
     fn effective_name(&self) -> Result<&str> {
         const FIELD: &str = "cookie.name";
         if !self.name.bytes().all(is_token) {
-            return Err(Error::config(
-                FIELD,
-                "must be a token: letters, digits and !#$%&'*+-.^_`|~ only",
-            ));
+            return Err(Error::config(FIELD, "must be a token: letters, digits and !#$%&'*+-.^_`|~ only"));
         }
         let mut bare = self.name.as_str();
         // Again and again: what stands behind a prefix may look like one itself.
@@ -383,9 +378,7 @@ fn host_name(domain: &str) -> Result<String> {
     let host = domain.strip_prefix('.').unwrap_or(domain);
     let well_formed = |label: &str| {
         (1..=MAX_LABEL).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
@@ -397,11 +390,7 @@ fn host_name(domain: &str) -> Result<String> {
         "must be a host name alone, without scheme, port or path; for an IP address leave it out"
     } else if host.len() > MAX_HOST || !host.split('.').all(well_formed) {
         "must be a host name such as `example.com`: parts of 1 to 63 letters, digits or inner `-`, 253 bytes in all"
-    } else if host
-        .rsplit('.')
-        .next()
-        .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()))
-    {
+    } else if host.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit())) {
         "must be a host name, not an IP address: leave it out for a cookie of this host alone"
     } else {
         return Ok(host.to_ascii_lowercase());

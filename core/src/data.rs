@@ -56,10 +56,7 @@ impl<T: Default + Serialize + DeserializeOwned> Data<T> {
     pub fn of(session: Session) -> Result<Self> {
         let (revision, document) = snapshot(&session);
         let value = Arc::new(decode(&document)?);
-        Ok(Self {
-            session,
-            seen: Arc::new(Mutex::new((revision, value))),
-        })
+        Ok(Self { session, seen: Arc::new(Mutex::new((revision, value))) })
     }
 
     /// Returns the data as this request sees it now: a snapshot, not a lock.
@@ -114,11 +111,7 @@ impl<T: Default + Serialize + DeserializeOwned> Data<T> {
         let (_, document) = snapshot(&self.session);
         let value: T = decode(&document)?;
         let before = fields(&value)?;
-        Ok(DataMut {
-            session: &self.session,
-            value,
-            before,
-        })
+        Ok(DataMut { session: &self.session, value, before })
     }
 
     /// Returns the session behind the data.
@@ -131,10 +124,7 @@ impl<T: Default + Serialize + DeserializeOwned> Data<T> {
 /// Not derived: that would ask `Clone` of `T`.
 impl<T> Clone for Data<T> {
     fn clone(&self) -> Self {
-        Self {
-            session: self.session.clone(),
-            seen: Arc::clone(&self.seen),
-        }
+        Self { session: self.session.clone(), seen: Arc::clone(&self.seen) }
     }
 }
 
@@ -171,10 +161,7 @@ impl<T: Serialize> Drop for DataMut<'_, T> {
             differences(&self.before, &after).try_for_each(|(key, value)| {
                 let key: Arc<str> = key.into();
                 let op = match value {
-                    Some(value) => Op::Set {
-                        key,
-                        value: value.get().into(),
-                    },
+                    Some(value) => Op::Set { key, value: value.get().into() },
                     None => Op::Remove { key },
                 };
                 self.session.0.write(op).map(|_| ())
@@ -215,10 +202,9 @@ fn decode<T: Default + Serialize + DeserializeOwned>(document: &Document) -> Res
 
 fn fields<T: Serialize>(value: &T) -> Result<Fields> {
     serde_json::from_str(&to_json(value)?).map_err(|_| {
-        Error::new(ErrorKind::Value).operation("read data").hint(format!(
-            "{} is not a struct with named fields",
-            std::any::type_name::<T>()
-        ))
+        Error::new(ErrorKind::Value)
+            .operation("read data")
+            .hint(format!("{} is not a struct with named fields", std::any::type_name::<T>()))
     })
 }
 
@@ -227,12 +213,9 @@ fn differences<'a>(
     before: &'a Fields,
     after: &'a Fields,
 ) -> impl Iterator<Item = (&'a str, Option<&'a RawValue>)> {
-    let set = after
-        .iter()
-        .filter(|(key, value)| before.get(*key).is_none_or(|old| old.get() != value.get()));
+    let set = after.iter().filter(|(key, value)| before.get(*key).is_none_or(|old| old.get() != value.get()));
     let gone = before.keys().filter(|key| !after.contains_key(*key));
-    set.map(|(key, value)| (key.as_str(), Some(&**value)))
-        .chain(gone.map(|key| (key.as_str(), None)))
+    set.map(|(key, value)| (key.as_str(), Some(&**value))).chain(gone.map(|key| (key.as_str(), None)))
 }
 
 fn write_changes(document: &mut Document, before: &Fields, after: &Fields) -> bool {

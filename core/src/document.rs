@@ -45,10 +45,7 @@ pub(crate) struct Document {
 impl Document {
     /// Creates an empty document that can refer to parts of `loaded`.
     pub(crate) fn over(loaded: Bytes) -> Self {
-        Self {
-            loaded,
-            entries: Vec::new(),
-        }
+        Self { loaded, entries: Vec::new() }
     }
 
     /// Adds an entry as it was read. The caller answers for keys being distinct.
@@ -64,10 +61,7 @@ impl Document {
     /// Turns a slice of the loaded bytes into its range; a slice of anything else is copied.
     fn locate(&self, part: &str) -> Text {
         let start = (part.as_ptr() as usize).wrapping_sub(self.loaded.as_ptr() as usize);
-        match (
-            u32::try_from(start),
-            u32::try_from(start.saturating_add(part.len())),
-        ) {
+        match (u32::try_from(start), u32::try_from(start.saturating_add(part.len()))) {
             (Ok(start), Ok(end)) if end as usize <= self.loaded.len() => Text::Loaded { start, end },
             _ => Text::Written(part.into()),
         }
@@ -75,31 +69,21 @@ impl Document {
 
     /// Returns the raw JSON under `key`.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        let entry = self
-            .entries
-            .iter()
-            .find(|entry| entry.key.resolve(&self.loaded) == key)?;
+        let entry = self.entries.iter().find(|entry| entry.key.resolve(&self.loaded) == key)?;
         Some(entry.value.resolve(&self.loaded))
     }
 
     /// Stores raw JSON under `key`; `true` if that is a change.
     pub(crate) fn set(&mut self, key: &Arc<str>, value: Arc<str>) -> bool {
         let loaded = &self.loaded;
-        match self
-            .entries
-            .iter_mut()
-            .find(|entry| entry.key.resolve(loaded) == &**key)
-        {
+        match self.entries.iter_mut().find(|entry| entry.key.resolve(loaded) == &**key) {
             Some(entry) if entry.value.resolve(loaded) == &*value => false,
             Some(entry) => {
                 entry.value = Text::Written(value);
                 true
             }
             None => {
-                self.entries.push(Entry {
-                    key: Text::Written(Arc::clone(key)),
-                    value: Text::Written(value),
-                });
+                self.entries.push(Entry { key: Text::Written(Arc::clone(key)), value: Text::Written(value) });
                 true
             }
         }
@@ -130,17 +114,12 @@ impl Document {
 
     /// Yields keys with their raw JSON, in the order they were first written.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.entries
-            .iter()
-            .map(|entry| (entry.key.resolve(&self.loaded), entry.value.resolve(&self.loaded)))
+        self.entries.iter().map(|entry| (entry.key.resolve(&self.loaded), entry.value.resolve(&self.loaded)))
     }
 
     /// Returns how many bytes [`write_json`](Self::write_json) writes.
     pub(crate) fn json_len(&self) -> usize {
-        let entries: usize = self
-            .iter()
-            .map(|(key, value)| json_string(key).len() + 1 + value.len())
-            .sum();
+        let entries: usize = self.iter().map(|(key, value)| json_string(key).len() + 1 + value.len()).sum();
         2 + entries + self.entries.len().saturating_sub(1)
     }
 
@@ -193,10 +172,7 @@ impl JsonString<'_> {
 
 /// Returns `text` as a JSON string.
 pub(crate) fn json_string(text: &str) -> JsonString<'_> {
-    if text
-        .bytes()
-        .all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
-    {
+    if text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
         JsonString::Plain(text)
     } else {
         JsonString::Escaped(serde_json::Value::from(text).to_string())
@@ -221,16 +197,10 @@ mod tests {
         let mut document = Document::over(loaded.clone());
         document.push_loaded(Cow::Borrowed(&text[2..3]), &text[5..11]);
         document.push_loaded(Cow::Borrowed(&text[13..14]), &text[16..19]);
-        assert!(matches!(
-            document.entries[0].value,
-            Text::Loaded { start: 5, end: 11 }
-        ));
+        assert!(matches!(document.entries[0].value, Text::Loaded { start: 5, end: 11 }));
         assert_eq!(document.get("a"), Some("[1, 2]"));
         assert!(document.set(&"b".into(), "2".into()));
-        assert!(
-            !document.set(&"b".into(), "2".into()),
-            "the same value is no change"
-        );
+        assert!(!document.set(&"b".into(), "2".into()), "the same value is no change");
         assert_eq!(json(&document), r#"{"a":[1, 2],"b":2}"#);
         assert!(document.remove("a") && !document.remove("a"));
         assert_eq!(json(&document), r#"{"b":2}"#);
@@ -239,16 +209,7 @@ mod tests {
     #[test]
     fn keys_that_need_escaping_are_escaped() {
         let mut document = Document::default();
-        for key in [
-            "",
-            "a\"b",
-            "back\\slash",
-            "line\nfeed",
-            "nul\0",
-            "emoji 🦀",
-            "__proto__",
-            "$where.a",
-        ] {
+        for key in ["", "a\"b", "back\\slash", "line\nfeed", "nul\0", "emoji 🦀", "__proto__", "$where.a"] {
             assert!(document.set(&key.into(), "1".into()));
         }
         let back: serde_json::Map<String, serde_json::Value> =

@@ -16,6 +16,7 @@ use crate::{
     cookie::Candidates,
     error::{Error, ErrorKind, Result},
     event,
+    gate::Fallback,
     handle::{Access, Handle, Refusal, State, Stored},
     headers::HeaderEdits,
     plan::{Plan, Ticket, decide},
@@ -75,11 +76,7 @@ impl Engine {
     #[must_use]
     pub fn begin(&self, head: &RequestHead<'_>) -> LazySession {
         let in_scope = self.0.cookie.covers(head.uri.path());
-        let candidates = if in_scope {
-            self.0.cookie.read(head.headers)
-        } else {
-            Candidates::default()
-        };
+        let candidates = if in_scope { self.0.cookie.read(head.headers) } else { Candidates::default() };
         LazySession(Arc::new(Handle::new(Arc::clone(&self.0), in_scope, candidates)))
     }
 
@@ -133,13 +130,11 @@ impl Engine {
     /// [`ErrorKind::Timeout`] when some have not ended by then. They go on as long as the runtime does.
     pub async fn shutdown(&self, deadline: Duration) -> Result<()> {
         self.0.tasks.close();
-        tokio::time::timeout(deadline, self.0.tasks.wait())
-            .await
-            .map_err(|_| {
-                Error::new(ErrorKind::Timeout)
-                    .operation("shutdown")
-                    .hint("some commits have not ended by the deadline")
-            })
+        tokio::time::timeout(deadline, self.0.tasks.wait()).await.map_err(|_| {
+            Error::new(ErrorKind::Timeout)
+                .operation("shutdown")
+                .hint("some commits have not ended by the deadline")
+        })
     }
 }
 
@@ -176,15 +171,30 @@ pub(crate) async fn load(handle: &Handle) -> Result<()> {
             "this request is outside the session cookie's path; take Option<Session> to allow for that",
         ));
     }
-    handle
-        .loading
-        .get_or_try_init(|| load_once(handle))
-        .await
-        .copied()
+    handle.loading.get_or_try_init(|| load_or_fall_back(handle)).await.copied()
+}
+
+/// Loads, and asks the outage policy if the store is down.
+async fn load_or_fall_back(handle: &Handle) -> Result<()> {
+    let Err(error) = load_once(handle).await else {
+        return Ok(());
+    };
+    if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) {
+        return Err(error);
+    }
+    event::outage(&error);
+    match handle.settings.on_outage.decide(&error) {
+        Fallback::Fail => Err(error),
+        Fallback::Anonymous => {
+            handle.lock().refuse(Refusal::Outage, handle.blank());
+            Ok(())
+        }
+    }
 }
 
 async fn load_once(handle: &Handle) -> Result<()> {
     let settings = &handle.settings;
+    settings.gate.ready().await?;
     if handle.candidates.hostile() {
         event::hostile_cookie();
     }
@@ -203,14 +213,7 @@ async fn load_once(handle: &Handle) -> Result<()> {
             Ok(Decoded::Session(record)) if over(settings, record.meta.deadline) => event::unknown(&key),
             Ok(Decoded::Session(record)) => {
                 let mut state = handle.lock();
-                state.install(
-                    Stored {
-                        id: ticket.id,
-                        key,
-                        bytes,
-                    },
-                    record,
-                );
+                state.install(Stored { id: ticket.id, key, bytes }, record);
                 state.old_signature = ticket.reissue;
                 return Ok(());
             }

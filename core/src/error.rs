@@ -112,14 +112,7 @@ impl Error {
     /// Creates an error of `kind` that says nothing more yet.
     #[must_use]
     pub const fn new(kind: ErrorKind) -> Self {
-        Self {
-            kind,
-            operation: None,
-            store: None,
-            field: None,
-            hint: None,
-            source: None,
-        }
+        Self { kind, operation: None, store: None, field: None, hint: None, source: None }
     }
 
     /// Creates an [`ErrorKind::Config`] error: `field` as the user writes it (`"cookie.path"`), and the cure.
@@ -244,9 +237,7 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source
-            .as_deref()
-            .map(|source| source as &(dyn StdError + 'static))
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
     }
 }
 
@@ -265,28 +256,19 @@ mod tests {
     #[test]
     fn the_innermost_operation_and_store_are_kept() {
         let error = Error::new(ErrorKind::Backend).operation("get").store("redis");
-        assert_eq!(
-            error.operation("load").store("prefixed").to_string(),
-            "get on redis: backend error"
-        );
+        assert_eq!(error.operation("load").store("prefixed").to_string(), "get on redis: backend error");
     }
 
     #[test]
     fn a_config_error_names_the_field_and_the_cure() {
         let error = Error::config("cookie.path", "must not contain `;`");
-        assert_eq!(
-            error.to_string(),
-            "bad configuration: cookie.path: must not contain `;`"
-        );
+        assert_eq!(error.to_string(), "bad configuration: cookie.path: must not contain `;`");
         assert_eq!(error.field(), Some("cookie.path"));
     }
 
     #[test]
     fn the_source_chain_is_intact() {
         let error = Error::new(ErrorKind::Backend).with_source(std::io::Error::other("disk full"));
-        assert_eq!(
-            StdError::source(&error).map(ToString::to_string).as_deref(),
-            Some("disk full")
-        );
+        assert_eq!(StdError::source(&error).map(ToString::to_string).as_deref(), Some("disk full"));
     }
 }

@@ -50,6 +50,10 @@ pub(crate) fn corrupt(key: &Key, error: &Error) {
     );
 }
 
+pub(crate) fn outage(error: &Error) {
+    tracing::warn!(target: TARGET, %error, "session store is down");
+}
+
 pub(crate) fn large(key: &Key, bytes: usize) {
     tracing::warn!(target: TARGET, session = %key.fingerprint(), bytes, "session is larger than the soft limit");
 }

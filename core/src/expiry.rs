@@ -35,21 +35,13 @@ impl Expiry {
     /// ([`renew_below`](Self::renew_below)): a session may end after as little as half of `idle` without use.
     #[must_use]
     pub const fn idle(idle: Duration) -> Self {
-        Self {
-            idle: Some(idle),
-            absolute: None,
-            renew_below: 0.5,
-        }
+        Self { idle: Some(idle), absolute: None, renew_below: 0.5 }
     }
 
     /// Ends a session at `lifetime` after it began, however much it is used.
     #[must_use]
     pub const fn fixed(lifetime: Duration) -> Self {
-        Self {
-            idle: None,
-            absolute: Some(lifetime),
-            renew_below: 0.5,
-        }
+        Self { idle: None, absolute: Some(lifetime), renew_below: 0.5 }
     }
 
     /// Adds an absolute end to an idle time: `lifetime` after the session began, however much it is used.
@@ -75,48 +67,32 @@ impl Expiry {
     pub(crate) fn check(&self) -> Result<()> {
         let zero = |time: Option<Duration>| time.is_some_and(|time| time < Duration::from_millis(1));
         if zero(self.idle) {
-            return Err(Error::config(
-                "expiry.idle",
-                "a session must live at least 1 ms; try 30 minutes",
-            ));
+            return Err(Error::config("expiry.idle", "a session must live at least 1 ms; try 30 minutes"));
         }
         if zero(self.absolute) {
-            return Err(Error::config(
-                "expiry.absolute",
-                "a session must live at least 1 ms; try 12 hours",
-            ));
+            return Err(Error::config("expiry.absolute", "a session must live at least 1 ms; try 12 hours"));
         }
         if let (Some(idle), Some(absolute)) = (self.idle, self.absolute)
             && idle > absolute
         {
-            return Err(Error::config(
-                "expiry.idle",
-                "must not be longer than the absolute lifetime",
-            ));
+            return Err(Error::config("expiry.idle", "must not be longer than the absolute lifetime"));
         }
         if !(0.0..=1.0).contains(&self.renew_below) {
-            return Err(Error::config(
-                "expiry.renew_below",
-                "must be a share between 0 and 1",
-            ));
+            return Err(Error::config("expiry.renew_below", "must be a share between 0 and 1"));
         }
         Ok(())
     }
 
     /// Returns the absolute end of a session that begins at `now`.
     pub(crate) fn deadline(&self, now: Millis) -> Option<Millis> {
-        self.absolute
-            .map(|lifetime| now.saturating_add(Ttl::new(lifetime).millis()))
+        self.absolute.map(|lifetime| now.saturating_add(Ttl::new(lifetime).millis()))
     }
 
     /// Returns when a session ends if it is not renewed again.
     pub(crate) fn ends(&self, meta: &Meta) -> Millis {
         let idle_end = self.idle_of(meta).map(|idle| meta.renewed.saturating_add(idle));
         let longest = meta.renewed.saturating_add(Ttl::MAX.millis());
-        [idle_end, meta.deadline]
-            .into_iter()
-            .flatten()
-            .fold(longest, Millis::min)
+        [idle_end, meta.deadline].into_iter().flatten().fold(longest, Millis::min)
     }
 
     /// Returns how long a session has left at `now`, never more than a whole idle time; `None` if it is over.
@@ -134,9 +110,7 @@ impl Expiry {
         };
         let idle_left = meta.renewed.saturating_add(idle).saturating_sub(now);
         // Once the absolute end is nearer than the idle end, renewing gains nothing.
-        let gains = meta
-            .deadline
-            .is_none_or(|deadline| deadline > meta.renewed.saturating_add(idle));
+        let gains = meta.deadline.is_none_or(|deadline| deadline > meta.renewed.saturating_add(idle));
         gains && (idle_left as f64) < idle as f64 * self.renew_below
     }
 
@@ -165,13 +139,7 @@ mod tests {
     const IDLE: Duration = Duration::from_millis(1000);
 
     fn meta(renewed: Millis, deadline: Option<Millis>) -> Meta {
-        Meta {
-            created: 0,
-            renewed,
-            deadline,
-            ttl: None,
-            user: None,
-        }
+        Meta { created: 0, renewed, deadline, ttl: None, user: None }
     }
 
     #[test]
@@ -179,10 +147,7 @@ mod tests {
         let expiry = Expiry::idle(IDLE).absolute(Duration::from_secs(3));
         assert_eq!(expiry.ends(&meta(500, expiry.deadline(0))), 1500);
         assert_eq!(expiry.ends(&meta(2500, expiry.deadline(0))), 3000);
-        assert_eq!(
-            expiry.left(&meta(2500, Some(3000)), 2900),
-            Some(Ttl::from_millis(100))
-        );
+        assert_eq!(expiry.left(&meta(2500, Some(3000)), 2900), Some(Ttl::from_millis(100)));
         assert_eq!(expiry.left(&meta(2500, Some(3000)), 3000), None);
     }
 
@@ -191,11 +156,7 @@ mod tests {
         let expiry = Expiry::idle(IDLE);
         assert!(!expiry.renewal_due(&meta(0, None), 500));
         assert!(expiry.renewal_due(&meta(0, None), 501));
-        assert!(
-            !Expiry::idle(IDLE)
-                .renew_below(0.0)
-                .renewal_due(&meta(0, None), 999)
-        );
+        assert!(!Expiry::idle(IDLE).renew_below(0.0).renewal_due(&meta(0, None), 999));
         assert!(Expiry::idle(IDLE).renew_below(1.0).renewal_due(&meta(0, None), 1));
         assert!(!Expiry::fixed(IDLE).renewal_due(&meta(0, Some(1000)), 999));
     }
@@ -208,18 +169,12 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_behind_grants_no_more_than_the_idle_time() {
-        assert_eq!(
-            Expiry::idle(IDLE).left(&meta(600_000, None), 0),
-            Some(Ttl::from_millis(1000))
-        );
+        assert_eq!(Expiry::idle(IDLE).left(&meta(600_000, None), 0), Some(Ttl::from_millis(1000)));
     }
 
     #[test]
     fn a_session_of_its_own_ttl_follows_it() {
-        let own = Meta {
-            ttl: Some(50),
-            ..meta(0, None)
-        };
+        let own = Meta { ttl: Some(50), ..meta(0, None) };
         assert_eq!(Expiry::idle(IDLE).ends(&own), 50);
         assert_eq!(Expiry::idle(IDLE).longest(&own, 0), Ttl::from_millis(50));
     }
@@ -228,19 +183,10 @@ mod tests {
     fn times_that_cannot_work_are_refused_by_name() {
         let field = |expiry: Expiry| expiry.check().unwrap_err().field();
         assert_eq!(field(Expiry::idle(Duration::ZERO)), Some("expiry.idle"));
-        assert_eq!(
-            field(Expiry::idle(IDLE).absolute(Duration::ZERO)),
-            Some("expiry.absolute")
-        );
-        assert_eq!(
-            field(Expiry::fixed(Duration::from_nanos(1))),
-            Some("expiry.absolute")
-        );
+        assert_eq!(field(Expiry::idle(IDLE).absolute(Duration::ZERO)), Some("expiry.absolute"));
+        assert_eq!(field(Expiry::fixed(Duration::from_nanos(1))), Some("expiry.absolute"));
         assert_eq!(field(Expiry::idle(IDLE).absolute(IDLE / 2)), Some("expiry.idle"));
-        assert_eq!(
-            field(Expiry::idle(IDLE).renew_below(f64::NAN)),
-            Some("expiry.renew_below")
-        );
+        assert_eq!(field(Expiry::idle(IDLE).renew_below(f64::NAN)), Some("expiry.renew_below"));
         assert!(Expiry::default().check().is_ok());
     }
 }

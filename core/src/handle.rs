@@ -79,6 +79,8 @@ pub(crate) enum Refusal {
     Gone,
     Moved,
     Corrupt,
+    /// The store could not be read, and the policy lets the request go on without.
+    Outage,
 }
 
 impl Refusal {
@@ -87,6 +89,8 @@ impl Refusal {
             Self::Gone => Error::new(ErrorKind::Gone).hint("the session ended while this request was under way"),
             Self::Moved => Error::new(ErrorKind::WritesRefused)
                 .hint("the session has just moved to a new id, and this request came with the old one"),
+            Self::Outage => Error::new(ErrorKind::WritesRefused)
+                .hint("the session store is unavailable, and this request goes on without its session"),
             Self::Corrupt => Error::new(ErrorKind::WritesRefused)
                 .hint("the stored session cannot be read and is kept as it is; destroy() gives the visitor a new one"),
         }
@@ -112,13 +116,7 @@ impl Handle {
         let state = State {
             access: Access::Fresh,
             record: Record {
-                meta: Meta {
-                    created: 0,
-                    renewed: 0,
-                    deadline: None,
-                    ttl: None,
-                    user: None,
-                },
+                meta: Meta { created: 0, renewed: 0, deadline: None, ttl: None, user: None },
                 data: Document::default(),
             },
             log: OpLog::default(),
@@ -194,10 +192,7 @@ impl Handle {
             Access::Stored(stored) => Some(stored.bytes.clone()),
             Access::Fresh | Access::Refused(_) => None,
         };
-        match bytes
-            .map(|bytes| decode(&bytes, self.settings.max_record))
-            .transpose()?
-        {
+        match bytes.map(|bytes| decode(&bytes, self.settings.max_record)).transpose()? {
             Some(Decoded::Session(record)) => self.rebase(&record),
             Some(Decoded::Tombstone) | None => self.rebase(&self.blank()),
         }
@@ -207,17 +202,8 @@ impl Handle {
     pub(crate) fn blank(&self) -> Record {
         let now = self.settings.now();
         let deadline = self.settings.expiry.deadline(now);
-        let meta = Meta {
-            created: now,
-            renewed: now,
-            deadline,
-            ttl: None,
-            user: None,
-        };
-        Record {
-            meta,
-            data: Document::default(),
-        }
+        let meta = Meta { created: now, renewed: now, deadline, ttl: None, user: None };
+        Record { meta, data: Document::default() }
     }
 }
 
@@ -282,6 +268,11 @@ impl State {
         self.revision += 1;
     }
 
+    /// Whether there is something a commit could write.
+    pub(crate) fn has_changes(&self) -> bool {
+        !self.log.is_empty() || self.next_id.is_some()
+    }
+
     /// Notes what the browser must hear. A later word replaces an earlier one.
     pub(crate) fn owe(&mut self, ticket: Ticket) {
         if ticket != Ticket::Keep {
@@ -326,12 +317,7 @@ impl fmt::Debug for Handle {
             (_, false) => f.write_str("Session(not loaded)"),
             (Access::Fresh, _) => write!(f, "Session(new, {} keys)", state.record.data.len()),
             (Access::Stored(stored), _) => {
-                write!(
-                    f,
-                    "Session(#{}, {} keys)",
-                    stored.key.fingerprint(),
-                    state.record.data.len()
-                )
+                write!(f, "Session(#{}, {} keys)", stored.key.fingerprint(), state.record.data.len())
             }
             (Access::Refused(refusal), _) => write!(f, "Session({refusal:?})"),
         }

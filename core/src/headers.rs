@@ -248,12 +248,7 @@ mod tests {
     fn response(lines: &[(&'static str, &str)]) -> HeaderMap {
         lines
             .iter()
-            .map(|(name, value)| {
-                (
-                    HeaderName::from_static(name),
-                    HeaderValue::from_str(value).unwrap(),
-                )
-            })
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
             .fold(HeaderMap::new(), |mut headers, (name, value)| {
                 headers.append(name, value);
                 headers
@@ -279,10 +274,8 @@ mod tests {
 
     #[test]
     fn a_session_that_was_only_read_varies_on_the_cookie_and_leaves_caching_alone() {
-        let mut headers = response(&[
-            ("cache-control", "public, max-age=60"),
-            ("cdn-cache-control", "max-age=1"),
-        ]);
+        let mut headers =
+            response(&[("cache-control", "public, max-age=60"), ("cdn-cache-control", "max-age=1")]);
         let edits = edits(false, true);
         assert!(!edits.is_empty());
         edits.apply(&mut headers);
@@ -302,63 +295,33 @@ mod tests {
             (&["No-Store, max-age=0"], &["No-Store, max-age=0"]),
             (&["max-age=0", "no-store"], &["max-age=0", "no-store"]),
             (&["private, no-cache"], &["private, no-cache"]),
-            (
-                &["Private", "no-cache=\"Set-Cookie\""],
-                &["Private", "no-cache=\"Set-Cookie\""],
-            ),
+            (&["Private", "no-cache=\"Set-Cookie\""], &["Private", "no-cache=\"Set-Cookie\""]),
             (&["private,no-cache=set-cookie"], &["private,no-cache=set-cookie"]),
-            (
-                &["private, no-cache=\"X-A, SET-COOKIE\""],
-                &["private, no-cache=\"X-A, SET-COOKIE\""],
-            ),
+            (&["private, no-cache=\"X-A, SET-COOKIE\""], &["private, no-cache=\"X-A, SET-COOKIE\""]),
             // What is missing is added, once.
             (&["private"], &["private, no-cache=\"Set-Cookie\""]),
             (&["private="], &["private, no-cache=\"Set-Cookie\""]),
             (&["no-store="], &["private, no-cache=\"Set-Cookie\", no-store="]),
-            (
-                &["PRIVATE, private, max-age=60"],
-                &["private, no-cache=\"Set-Cookie\", max-age=60"],
-            ),
+            (&["PRIVATE, private, max-age=60"], &["private, no-cache=\"Set-Cookie\", max-age=60"]),
             (&["no-cache"], &["private, no-cache"]),
             (&["no-cache, no-cache=\"X-A\""], &["private, no-cache"]),
-            (
-                &["no-cache=\"X-A , X-B\""],
-                &["private, no-cache=\"Set-Cookie, X-A, X-B\""],
-            ),
-            (
-                &["no-cache=X-A", "no-cache=\"set-cookie\""],
-                &["private, no-cache=\"Set-Cookie, X-A\""],
-            ),
+            (&["no-cache=\"X-A , X-B\""], &["private, no-cache=\"Set-Cookie, X-A, X-B\""]),
+            (&["no-cache=X-A", "no-cache=\"set-cookie\""], &["private, no-cache=\"Set-Cookie, X-A\""]),
             (&["no-cache=\"\""], &["private, no-cache=\"Set-Cookie\""]),
             (
                 &["max-age=60, must-revalidate"],
                 &["private, no-cache=\"Set-Cookie\", max-age=60, must-revalidate"],
             ),
-            (
-                &["max-age=60", "immutable"],
-                &["private, no-cache=\"Set-Cookie\", max-age=60, immutable"],
-            ),
-            (
-                &["ext=\"a, public\""],
-                &["private, no-cache=\"Set-Cookie\", ext=\"a, public\""],
-            ),
+            (&["max-age=60", "immutable"], &["private, no-cache=\"Set-Cookie\", max-age=60, immutable"]),
+            (&["ext=\"a, public\""], &["private, no-cache=\"Set-Cookie\", ext=\"a, public\""]),
             // What lets shared caches in goes, however it is written.
             (&["public"], &["private, no-cache=\"Set-Cookie\""]),
             (&["PUBLIC , S-MaxAge=600"], &["private, no-cache=\"Set-Cookie\""]),
-            (
-                &["s-maxage = 600, max-age=60"],
-                &["private, no-cache=\"Set-Cookie\", max-age=60"],
-            ),
+            (&["s-maxage = 600, max-age=60"], &["private, no-cache=\"Set-Cookie\", max-age=60"]),
             (&["s-maxage=\"600\""], &["private, no-cache=\"Set-Cookie\""]),
             (&["private, no-cache", "public"], &["private, no-cache"]),
-            (
-                &["private=\"X-A\", max-age=60"],
-                &["private, no-cache=\"Set-Cookie\", max-age=60"],
-            ),
-            (
-                &["public, no-store"],
-                &["private, no-cache=\"Set-Cookie\", no-store"],
-            ),
+            (&["private=\"X-A\", max-age=60"], &["private, no-cache=\"Set-Cookie\", max-age=60"]),
+            (&["public, no-store"], &["private, no-cache=\"Set-Cookie\", no-store"]),
             (
                 &["no-store, must-understand"],
                 &["private, no-cache=\"Set-Cookie\", no-store, must-understand"],
@@ -410,10 +373,7 @@ mod tests {
             (&["*"], &["*"]),
             (&["Accept, *"], &["Accept, *"]),
             (&["Accept-Encoding"], &["Accept-Encoding", "Cookie"]),
-            (
-                &["Set-Cookie, X-Cookie, Cookie2"],
-                &["Set-Cookie, X-Cookie, Cookie2", "Cookie"],
-            ),
+            (&["Set-Cookie, X-Cookie, Cookie2"], &["Set-Cookie, X-Cookie, Cookie2", "Cookie"]),
             (&[""], &["", "Cookie"]),
         ];
         for (before, after) in table {
@@ -430,21 +390,14 @@ mod tests {
 
     #[test]
     fn cookies_of_others_stay_and_stay_first() {
-        let mut headers = response(&[
-            ("set-cookie", "theme=dark"),
-            ("set-cookie", "__Host-sid=the handler's"),
-        ]);
+        let mut headers =
+            response(&[("set-cookie", "theme=dark"), ("set-cookie", "__Host-sid=the handler's")]);
         let mut edits = edits(true, true);
         edits.set_cookie(HeaderValue::from_static("old=; Max-Age=0"));
         edits.apply(&mut headers);
         assert_eq!(
             lines(&headers, &SET_COOKIE),
-            [
-                "theme=dark",
-                "__Host-sid=the handler's",
-                COOKIE_LINE,
-                "old=; Max-Age=0"
-            ]
+            ["theme=dark", "__Host-sid=the handler's", COOKIE_LINE, "old=; Max-Age=0"]
         );
     }
 
@@ -458,7 +411,9 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(4000))]
 
         #[test]
-        fn no_cache_control_panics_or_leaves_the_response_open(line in "[ -~]{0,60}|([a-z-]{0,3}(public|private|no-cache|no-store|s-maxage|=|,|\"| |\\\\)){0,8}") {
+        fn no_cache_control_panics_or_leaves_the_response_open(
+            line in "[ -~]{0,60}|([a-z-]{0,3}(public|private|no-cache|no-store|s-maxage|=|,|\"| |\\\\)){0,8}",
+        ) {
             let mut headers = response(&[("cache-control", &line)]);
             edits(true, false).apply(&mut headers);
             let all = lines(&headers, &CACHE_CONTROL).join(",").to_ascii_lowercase();
@@ -479,10 +434,7 @@ mod tests {
             cookie: &str,
             origin: impl Fn(&str) -> (HeaderMap, String),
         ) -> (HeaderMap, String) {
-            let kept = self
-                .0
-                .iter()
-                .find(|(vary, ..)| vary.get("cookie").is_none_or(|kept| kept == cookie));
+            let kept = self.0.iter().find(|(vary, ..)| vary.get("cookie").is_none_or(|kept| kept == cookie));
             if let Some((_, headers, body)) = kept {
                 return (headers.clone(), body.clone());
             }
@@ -503,14 +455,8 @@ mod tests {
 
     #[test]
     fn behind_a_shared_cache_nobody_gets_anothers_cookie_or_page() {
-        let said = [
-            "",
-            "public, max-age=600",
-            "s-maxage=600",
-            "max-age=600",
-            "no-cache=\"X-A\", public",
-            "ext=\"a",
-        ];
+        let said =
+            ["", "public, max-age=600", "s-maxage=600", "max-age=600", "no-cache=\"X-A\", public", "ext=\"a"];
         for (said, renews) in said.iter().flat_map(|said| [(said, false), (said, true)]) {
             let origin = |cookie: &str| {
                 let mut headers = response(&[("cache-control", said), ("vary", "Accept-Encoding")]);
@@ -525,15 +471,9 @@ mod tests {
             for user in ["sid=alice", "sid=bob", "sid=alice", "", "sid=carol"] {
                 let (headers, body) = cache.fetch(user, origin);
                 assert_eq!(body, format!("page of {user}"), "{said}");
-                assert!(
-                    lines(&headers, &SET_COOKIE).iter().all(|cookie| cookie == user),
-                    "{said}"
-                );
+                assert!(lines(&headers, &SET_COOKIE).iter().all(|cookie| cookie == user), "{said}");
             }
-            assert!(
-                !renews || cache.0.is_empty(),
-                "no response with a session cookie is kept"
-            );
+            assert!(!renews || cache.0.is_empty(), "no response with a session cookie is kept");
         }
     }
 }

@@ -56,9 +56,7 @@ impl SessionId {
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let well_formed = text.len() == ID_CHARS
-            && text
-                .iter()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+            && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
         well_formed.then(|| Self(SmallVec::from_slice(text)))
     }
 
@@ -74,10 +72,7 @@ impl SessionId {
     /// (the class of CVE-2019-16782).
     #[must_use]
     pub fn key(&self) -> Key {
-        let digest = Sha256::new()
-            .chain_update(KEY_DOMAIN)
-            .chain_update(&self.0)
-            .finalize();
+        let digest = Sha256::new().chain_update(KEY_DOMAIN).chain_update(&self.0).finalize();
         let mut text = SmallVec::from_buf_and_len([0_u8; 64], ID_CHARS);
         let written = URL_SAFE_NO_PAD.encode_slice(digest, &mut text).unwrap_or(0);
         debug_assert_eq!(written, ID_CHARS);
@@ -138,10 +133,7 @@ impl Key {
     /// the key nor the id.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
-        let digest = Sha256::new()
-            .chain_update(FINGERPRINT_DOMAIN)
-            .chain_update(&self.0)
-            .finalize();
+        let digest = Sha256::new().chain_update(FINGERPRINT_DOMAIN).chain_update(&self.0).finalize();
         Fingerprint([digest[0], digest[1], digest[2], digest[3]])
     }
 }
@@ -196,23 +188,16 @@ mod tests {
         }
         // Six standard deviations of a fair coin; all 256 bits stay inside in all but one run of two million.
         let (mean, deviation) = (f64::from(rounds) / 2.0, (f64::from(rounds) / 4.0).sqrt());
-        assert!(
-            ones.iter()
-                .all(|&count| (f64::from(count) - mean).abs() < 6.0 * deviation)
-        );
+        assert!(ones.iter().all(|&count| (f64::from(count) - mean).abs() < 6.0 * deviation));
     }
 
     #[test]
     fn anything_but_43_base64url_characters_is_no_id() {
         let good = "A".repeat(43);
         assert!(SessionId::parse(good.as_bytes()).is_some());
-        for bad in [
-            "",
-            &good[1..],
-            &format!("{good}A"),
-            &good.replacen('A', "+", 1),
-            &good.replacen('A', "é", 1),
-        ] {
+        for bad in
+            ["", &good[1..], &format!("{good}A"), &good.replacen('A', "+", 1), &good.replacen('A', "é", 1)]
+        {
             assert_eq!(SessionId::parse(bad.as_bytes()), None);
         }
         for byte in [b'\0', b'\r', b'\n', b' ', b'%', b'=', b'/', b';', 0x80, 0xff] {
@@ -233,10 +218,8 @@ mod tests {
     #[test]
     fn keys_of_ids_with_a_common_prefix_share_nothing() {
         let (a, b) = ("A".repeat(43), format!("{}B", "A".repeat(42)));
-        let (a, b) = (
-            SessionId::parse(a.as_bytes()).unwrap().key(),
-            SessionId::parse(b.as_bytes()).unwrap().key(),
-        );
+        let (a, b) =
+            (SessionId::parse(a.as_bytes()).unwrap().key(), SessionId::parse(b.as_bytes()).unwrap().key());
         assert_ne!(a.as_bytes()[..4], b.as_bytes()[..4]);
     }
 
@@ -246,10 +229,7 @@ mod tests {
         let (shown_id, shown_key) = (format!("{id:?}"), format!("{:?}", id.key()));
         assert!(!shown_id.contains(&id.expose()[..6]) && !shown_id.contains(&id.key().as_str()[..6]));
         assert!(!shown_key.contains(&id.key().as_str()[..6]));
-        assert_eq!(
-            shown_id.trim_start_matches("SessionId"),
-            shown_key.trim_start_matches("Key")
-        );
+        assert_eq!(shown_id.trim_start_matches("SessionId"), shown_key.trim_start_matches("Key"));
     }
 
     #[test]

@@ -57,12 +57,7 @@ impl Keyring {
         I: IntoIterator,
         I::Item: AsRef<[u8]>,
     {
-        Self(
-            secrets
-                .into_iter()
-                .map(|secret| Zeroizing::new(secret.as_ref().to_vec()))
-                .collect(),
-        )
+        Self(secrets.into_iter().map(|secret| Zeroizing::new(secret.as_ref().to_vec())).collect())
     }
 
     /// Tells whether the ring can be used; `field` is what the user calls it.
@@ -92,10 +87,7 @@ impl Keyring {
             if let Some(first) = self.0[..at].iter().position(|earlier| earlier == secret) {
                 return Err(Error::config(
                     field,
-                    format!(
-                        "secret {number} is secret {} again: take one of them out",
-                        first + 1
-                    ),
+                    format!("secret {number} is secret {} again: take one of them out", first + 1),
                 ));
             }
         }
@@ -157,10 +149,10 @@ impl Signer {
     /// Returns which key made `tag` for this value under this cookie name, or `None` if none of them did.
     ///
     /// Takes the same time whichever key fits and wherever a wrong tag differs, and allocates nothing. Only the one
-    /// canonical text of a signature is accepted. The price is two SHA-256 blocks for each key of the ring.
+    /// canonical text of a signature is accepted. The price is two or three SHA-256 blocks for each key of the ring.
     pub(crate) fn verify(&self, name: &str, value: &[u8], tag: &[u8]) -> Option<KeyAge> {
-        // What came from outside is decoded, rather than our own tag encoded, so that no table is indexed by it. Only
-        // 43 characters make 32 bytes; the room above is what a longer text needs in order to be refused.
+        // What came in is decoded: to encode the right tag instead would look secret bytes up in a table. Only 43
+        // characters make 32 bytes; the room above them is for a longer text, which the comparison then refuses.
         let mut decoded = [0_u8; 36];
         let length = URL_SAFE_NO_PAD.decode_slice(tag, &mut decoded).ok()?;
         let tag = decoded.get(..length)?;
@@ -191,11 +183,7 @@ fn started(key: &[u8]) -> HmacSha256 {
 /// Returns the MAC of `name=value`. A cookie name holds no `=`, so no two pairs make one message.
 fn message(started: &HmacSha256, name: &str, value: &[u8]) -> HmacSha256 {
     debug_assert!(!name.contains('='), "a cookie name is a token");
-    started
-        .clone()
-        .chain_update(name)
-        .chain_update(b"=")
-        .chain_update(value)
+    started.clone().chain_update(name).chain_update(b"=").chain_update(value)
 }
 
 fn keyed(key: &[u8]) -> HmacSha256 {
@@ -225,9 +213,7 @@ mod tests {
     }
 
     fn signer(seeds: &[u8]) -> Signer {
-        Keyring::new(seeds.iter().map(|&seed| secret(seed)))
-            .signer("keys")
-            .unwrap()
+        Keyring::new(seeds.iter().map(|&seed| secret(seed))).signer("keys").unwrap()
     }
 
     #[test]
@@ -239,21 +225,12 @@ mod tests {
             (&[""], "secret 1 is 0 bytes long: use at least 32"),
             (&[&short], "secret 1 is 31 bytes long: use at least 32"),
             (&[&long, &short], "secret 2 is 31 bytes long"),
-            (
-                &[&long, &other, &long],
-                "secret 3 is secret 1 again: take one of them out",
-            ),
+            (&[&long, &other, &long], "secret 3 is secret 1 again: take one of them out"),
         ];
         for (secrets, cure) in table {
             let ring = Keyring::new(*secrets);
-            for error in [
-                ring.check("encrypt.keys").unwrap_err(),
-                ring.signer("encrypt.keys").unwrap_err(),
-            ] {
-                assert_eq!(
-                    (error.kind(), error.field()),
-                    (ErrorKind::Config, Some("encrypt.keys"))
-                );
+            for error in [ring.check("encrypt.keys").unwrap_err(), ring.signer("encrypt.keys").unwrap_err()] {
+                assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("encrypt.keys")));
                 assert!(error.to_string().contains(cure), "{error}");
                 assert!(!error.to_string().contains(&short[..8]), "{error}");
             }
@@ -280,31 +257,19 @@ mod tests {
         // Computed apart, with Python's hmac: HKDF-SHA256(salt "cloakroom/1/keyring", info
         // "cloakroom/1/cookie-signature"), then HMAC over the label, zero-filled to 64 bytes, and the pair.
         // A change here logs everybody out.
-        assert_eq!(
-            str::from_utf8(&tag).unwrap(),
-            "xPmDPstgME79JVhDgi-n9CtnB3v2Kkf4eUT2C1kyYl0"
-        );
+        assert_eq!(str::from_utf8(&tag).unwrap(), "xPmDPstgME79JVhDgi-n9CtnB3v2Kkf4eUT2C1kyYl0");
     }
 
     #[test]
     fn a_secret_and_the_same_secret_with_a_zero_byte_behind_it_are_two() {
         let (one, two) = (vec![7_u8; 40], [vec![7_u8; 40], vec![0]].concat());
         let tag = Keyring::new([&one]).signer("keys").unwrap().sign("sid", b"x");
-        assert_eq!(
-            Keyring::new([&two])
-                .signer("keys")
-                .unwrap()
-                .verify("sid", b"x", &tag),
-            None
-        );
+        assert_eq!(Keyring::new([&two]).signer("keys").unwrap().verify("sid", b"x", &tag), None);
     }
 
     #[test]
     fn the_newest_key_signs_and_every_key_verifies() {
-        let tags: Vec<_> = [1, 2, 3]
-            .iter()
-            .map(|&seed| signer(&[seed]).sign("sid", b"value"))
-            .collect();
+        let tags: Vec<_> = [1, 2, 3].iter().map(|&seed| signer(&[seed]).sign("sid", b"value")).collect();
         let ring = signer(&[3, 2, 1]);
         assert_eq!(ring.sign("sid", b"value"), tags[2]);
         assert_eq!(ring.verify("sid", b"value", &tags[2]), Some(KeyAge::Newest));
@@ -316,10 +281,8 @@ mod tests {
     #[test]
     fn another_purpose_has_another_key() {
         let ring = Keyring::new([secret(1)]);
-        let (a, b) = (
-            ring.subkeys(SIGNING).next().unwrap(),
-            ring.subkeys(b"cloakroom/1/other").next().unwrap(),
-        );
+        let (a, b) =
+            (ring.subkeys(SIGNING).next().unwrap(), ring.subkeys(b"cloakroom/1/other").next().unwrap());
         assert_ne!(*a, *b);
         assert_ne!(*a, secret(1));
     }
@@ -337,16 +300,8 @@ mod tests {
                 ring.verify("sid", b"value", &other).is_some()
             })
             .count();
-        assert_eq!(
-            accepted, 1,
-            "the two spare bits of the last character are no place to hide in"
-        );
-        for wrong in [
-            &tag[..42],
-            &[&tag[..], b"="].concat(),
-            &[&tag[..], b"A"].concat(),
-            b"",
-        ] {
+        assert_eq!(accepted, 1, "the two spare bits of the last character are no place to hide in");
+        for wrong in [&tag[..42], &[&tag[..], b"="].concat(), &[&tag[..], b"A"].concat(), b""] {
             assert_eq!(ring.verify("sid", b"value", wrong), None);
         }
     }

@@ -25,6 +25,7 @@ mod engine;
 mod error;
 mod event;
 mod expiry;
+mod gate;
 mod handle;
 mod headers;
 mod id;
@@ -49,6 +50,7 @@ pub use crate::{
     engine::{Commit, Engine, RequestHead},
     error::{Error, ErrorKind, Result},
     expiry::Expiry,
+    gate::{Fallback, OnOutage},
     headers::HeaderEdits,
     id::{Fingerprint, Key, SessionId},
     keyring::Keyring,

@@ -55,13 +55,7 @@ impl Op {
             Self::Clear => Ok(data.clear()),
             Self::Restart { now, deadline } => {
                 data.clear();
-                *meta = Meta {
-                    created: *now,
-                    renewed: *now,
-                    deadline: *deadline,
-                    ttl: None,
-                    user: None,
-                };
+                *meta = Meta { created: *now, renewed: *now, deadline: *deadline, ttl: None, user: None };
                 Ok(true)
             }
             Self::Update { key, change } => {
@@ -87,9 +81,7 @@ impl Op {
 /// A closure that panics while it is replayed must not take the response down with it.
 fn guarded<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
-        Err(Error::new(ErrorKind::Value)
-            .operation("update")
-            .hint("the closure panicked"))
+        Err(Error::new(ErrorKind::Value).operation("update").hint("the closure panicked"))
     })
 }
 
@@ -164,8 +156,7 @@ impl OpLog {
 /// # Errors
 /// As [`Op::apply`]: of the first that fails.
 pub(crate) fn replay(ops: &[(u64, Op)], record: &mut Record) -> Result<bool> {
-    ops.iter()
-        .try_fold(false, |changed, (_, op)| Ok(op.apply(record)? || changed))
+    ops.iter().try_fold(false, |changed, (_, op)| Ok(op.apply(record)? || changed))
 }
 
 #[cfg(test)]
@@ -173,24 +164,12 @@ mod tests {
     use super::*;
 
     fn record() -> Record {
-        let meta = Meta {
-            created: 0,
-            renewed: 0,
-            deadline: None,
-            ttl: None,
-            user: None,
-        };
-        Record {
-            meta,
-            data: Document::default(),
-        }
+        let meta = Meta { created: 0, renewed: 0, deadline: None, ttl: None, user: None };
+        Record { meta, data: Document::default() }
     }
 
     fn set(key: &str, value: &str) -> Op {
-        Op::Set {
-            key: key.into(),
-            value: value.into(),
-        }
+        Op::Set { key: key.into(), value: value.into() }
     }
 
     #[test]
@@ -234,10 +213,7 @@ mod tests {
 
     #[test]
     fn a_closure_that_panics_is_an_error() {
-        let op = Op::Update {
-            key: "a".into(),
-            change: Box::new(|_| panic!("canary")),
-        };
+        let op = Op::Update { key: "a".into(), change: Box::new(|_| panic!("canary")) };
         let error = op.apply(&mut record()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Value);
         assert!(!format!("{error:?}").contains("canary"));

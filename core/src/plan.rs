@@ -98,11 +98,7 @@ pub(crate) const fn decide(facts: &Facts) -> (Plan, Ticket) {
             }
         }
         Standing::Stored => {
-            let reissue = if facts.old_signature {
-                Ticket::Send
-            } else {
-                Ticket::Keep
-            };
+            let reissue = if facts.old_signature { Ticket::Send } else { Ticket::Keep };
             let saves = !matches!(facts.save, Save::Never) && !facts.unsaved_error;
             if !saves {
                 (Plan::Nothing, reissue)
@@ -110,10 +106,7 @@ pub(crate) const fn decide(facts: &Facts) -> (Plan, Ticket) {
                 (Plan::Move, Ticket::Send)
             } else if facts.changed || matches!(facts.save, Save::Always) {
                 let renew = facts.renewal_due || facts.end_moved;
-                (
-                    Plan::Replace { renew },
-                    if renew { Ticket::Send } else { reissue },
-                )
+                (Plan::Replace { renew }, if renew { Ticket::Send } else { reissue })
             } else if facts.renewal_due {
                 (Plan::Renew, Ticket::Send)
             } else {
@@ -140,237 +133,65 @@ mod tests {
         destroyed: false,
         unsaved_error: false,
     };
-    const STORED: Facts = Facts {
-        standing: Standing::Stored,
-        empty: false,
-        ..FRESH
-    };
+    const STORED: Facts = Facts { standing: Standing::Stored, empty: false, ..FRESH };
 
     #[test]
     fn every_row_of_the_decision() {
         use Plan::{Create, Forget, Move, Nothing, Renew, Replace};
         use Ticket::{Keep, Send, TakeBack};
-        let filled = Facts {
-            changed: true,
-            empty: false,
-            ..FRESH
-        };
-        let changed = Facts {
-            changed: true,
-            ..STORED
-        };
+        let filled = Facts { changed: true, empty: false, ..FRESH };
+        let changed = Facts { changed: true, ..STORED };
         let rows = [
             // A new session.
             ("new and untouched", FRESH, (Nothing, Keep)),
             ("new with data", filled, (Create, Send)),
-            (
-                "new, filled and emptied again",
-                Facts {
-                    changed: true,
-                    ..FRESH
-                },
-                (Nothing, Keep),
-            ),
-            (
-                "new and empty, allowed",
-                Facts {
-                    allow_empty: true,
-                    ..FRESH
-                },
-                (Create, Send),
-            ),
-            (
-                "new and empty, forced",
-                Facts {
-                    save: Save::Always,
-                    ..FRESH
-                },
-                (Create, Send),
-            ),
-            (
-                "new with data, prevented",
-                Facts {
-                    save: Save::Never,
-                    ..filled
-                },
-                (Nothing, Keep),
-            ),
-            (
-                "new with data, server error",
-                Facts {
-                    unsaved_error: true,
-                    ..filled
-                },
-                (Nothing, Keep),
-            ),
-            (
-                "new with an id of its own but no data",
-                Facts {
-                    new_id: true,
-                    ..FRESH
-                },
-                (Nothing, Keep),
-            ),
+            ("new, filled and emptied again", Facts { changed: true, ..FRESH }, (Nothing, Keep)),
+            ("new and empty, allowed", Facts { allow_empty: true, ..FRESH }, (Create, Send)),
+            ("new and empty, forced", Facts { save: Save::Always, ..FRESH }, (Create, Send)),
+            ("new with data, prevented", Facts { save: Save::Never, ..filled }, (Nothing, Keep)),
+            ("new with data, server error", Facts { unsaved_error: true, ..filled }, (Nothing, Keep)),
+            ("new with an id of its own but no data", Facts { new_id: true, ..FRESH }, (Nothing, Keep)),
             // A destroyed session.
-            (
-                "destroyed",
-                Facts {
-                    destroyed: true,
-                    ..FRESH
-                },
-                (Forget, TakeBack),
-            ),
-            (
-                "destroyed, then filled",
-                Facts {
-                    destroyed: true,
-                    ..filled
-                },
-                (Create, Send),
-            ),
+            ("destroyed", Facts { destroyed: true, ..FRESH }, (Forget, TakeBack)),
+            ("destroyed, then filled", Facts { destroyed: true, ..filled }, (Create, Send)),
             (
                 "destroyed, prevented",
-                Facts {
-                    destroyed: true,
-                    save: Save::Never,
-                    ..filled
-                },
+                Facts { destroyed: true, save: Save::Never, ..filled },
                 (Forget, TakeBack),
             ),
             (
                 "destroyed, empty allowed",
-                Facts {
-                    destroyed: true,
-                    allow_empty: true,
-                    ..FRESH
-                },
+                Facts { destroyed: true, allow_empty: true, ..FRESH },
                 (Forget, TakeBack),
             ),
             (
                 "destroyed, server error",
-                Facts {
-                    destroyed: true,
-                    unsaved_error: true,
-                    ..FRESH
-                },
+                Facts { destroyed: true, unsaved_error: true, ..FRESH },
                 (Forget, TakeBack),
             ),
             // A stored session.
             ("read only", STORED, (Nothing, Keep)),
             ("changed", changed, (Replace { renew: false }, Keep)),
-            (
-                "emptied",
-                Facts {
-                    empty: true,
-                    ..changed
-                },
-                (Replace { renew: false }, Keep),
-            ),
-            (
-                "changed and due",
-                Facts {
-                    renewal_due: true,
-                    ..changed
-                },
-                (Replace { renew: true }, Send),
-            ),
-            (
-                "given another ttl",
-                Facts {
-                    end_moved: true,
-                    ..changed
-                },
-                (Replace { renew: true }, Send),
-            ),
-            (
-                "read and due",
-                Facts {
-                    renewal_due: true,
-                    ..STORED
-                },
-                (Renew, Send),
-            ),
-            (
-                "read, forced",
-                Facts {
-                    save: Save::Always,
-                    ..STORED
-                },
-                (Replace { renew: false }, Keep),
-            ),
-            (
-                "changed, prevented",
-                Facts {
-                    save: Save::Never,
-                    ..changed
-                },
-                (Nothing, Keep),
-            ),
-            (
-                "due, prevented",
-                Facts {
-                    save: Save::Never,
-                    renewal_due: true,
-                    ..STORED
-                },
-                (Nothing, Keep),
-            ),
-            (
-                "changed, server error",
-                Facts {
-                    unsaved_error: true,
-                    ..changed
-                },
-                (Nothing, Keep),
-            ),
-            (
-                "new id",
-                Facts {
-                    new_id: true,
-                    ..STORED
-                },
-                (Move, Send),
-            ),
-            (
-                "new id and changed",
-                Facts {
-                    new_id: true,
-                    ..changed
-                },
-                (Move, Send),
-            ),
-            (
-                "new id, prevented",
-                Facts {
-                    new_id: true,
-                    save: Save::Never,
-                    ..STORED
-                },
-                (Nothing, Keep),
-            ),
-            (
-                "read with an old signature",
-                Facts {
-                    old_signature: true,
-                    ..STORED
-                },
-                (Nothing, Send),
-            ),
+            ("emptied", Facts { empty: true, ..changed }, (Replace { renew: false }, Keep)),
+            ("changed and due", Facts { renewal_due: true, ..changed }, (Replace { renew: true }, Send)),
+            ("given another ttl", Facts { end_moved: true, ..changed }, (Replace { renew: true }, Send)),
+            ("read and due", Facts { renewal_due: true, ..STORED }, (Renew, Send)),
+            ("read, forced", Facts { save: Save::Always, ..STORED }, (Replace { renew: false }, Keep)),
+            ("changed, prevented", Facts { save: Save::Never, ..changed }, (Nothing, Keep)),
+            ("due, prevented", Facts { save: Save::Never, renewal_due: true, ..STORED }, (Nothing, Keep)),
+            ("changed, server error", Facts { unsaved_error: true, ..changed }, (Nothing, Keep)),
+            ("new id", Facts { new_id: true, ..STORED }, (Move, Send)),
+            ("new id and changed", Facts { new_id: true, ..changed }, (Move, Send)),
+            ("new id, prevented", Facts { new_id: true, save: Save::Never, ..STORED }, (Nothing, Keep)),
+            ("read with an old signature", Facts { old_signature: true, ..STORED }, (Nothing, Send)),
             (
                 "changed with an old signature",
-                Facts {
-                    old_signature: true,
-                    ..changed
-                },
+                Facts { old_signature: true, ..changed },
                 (Replace { renew: false }, Send),
             ),
             (
                 "old signature, prevented",
-                Facts {
-                    old_signature: true,
-                    save: Save::Never,
-                    ..STORED
-                },
+                Facts { old_signature: true, save: Save::Never, ..STORED },
                 (Nothing, Send),
             ),
         ];

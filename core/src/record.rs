@@ -70,17 +70,11 @@ impl NonceSource {
                 .hint("the operating system gave no random bytes")
                 .with_source(error.to_string())
         })?;
-        Ok(Self {
-            prefix,
-            counter: std::sync::atomic::AtomicU64::new(0),
-        })
+        Ok(Self { prefix, counter: std::sync::atomic::AtomicU64::new(0) })
     }
 
     fn next(&self) -> (u64, u64) {
-        (
-            self.prefix,
-            self.counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
-        )
+        (self.prefix, self.counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
     }
 }
 
@@ -135,9 +129,7 @@ pub(crate) fn encode(meta: &Meta, data: &Document, nonces: &NonceSource, limit: 
 /// Encodes the tombstone that `cycle_id` leaves under the old key.
 pub(crate) fn encode_tombstone(nonces: &NonceSource, now: Millis) -> Bytes {
     let (prefix, count) = nonces.next();
-    Bytes::from(format!(
-        r#"{{"v":{VERSION},"nonce":"{prefix:016x}.{count:x}","moved":{now}}}"#
-    ))
+    Bytes::from(format!(r#"{{"v":{VERSION},"nonce":"{prefix:016x}.{count:x}","moved":{now}}}"#))
 }
 
 /// Decodes stored bytes.
@@ -157,35 +149,19 @@ pub(crate) fn decode(bytes: &Bytes, limit: usize) -> Result<Decoded> {
         return Err(corrupt("the stored record is of an unknown version"));
     }
     match stored {
+        Stored { moved: Some(_), data: None, .. } => Ok(Decoded::Tombstone),
         Stored {
-            moved: Some(_),
-            data: None,
-            ..
-        } => Ok(Decoded::Tombstone),
-        Stored {
-            moved: None,
-            created: Some(created),
-            renewed: Some(renewed),
-            data: Some(entries),
-            ..
+            moved: None, created: Some(created), renewed: Some(renewed), data: Some(entries), ..
         } => {
             if entries.0.len() > MAX_KEYS || has_duplicates(&entries.0) {
-                return Err(corrupt(
-                    "the stored record has too many keys, or one of them twice",
-                ));
+                return Err(corrupt("the stored record has too many keys, or one of them twice"));
             }
             let mut data = Document::over(bytes.clone());
             for (key, value) in entries.0 {
                 data.push_loaded(key, value.get());
             }
             let user = stored.user.map(|user| Box::from(&*user));
-            let meta = Meta {
-                created,
-                renewed,
-                deadline: stored.deadline,
-                ttl: stored.ttl,
-                user,
-            };
+            let meta = Meta { created, renewed, deadline: stored.deadline, ttl: stored.ttl, user };
             Ok(Decoded::Session(Record { meta, data }))
         }
         _ => Err(corrupt("the stored record lacks a field")),
@@ -302,13 +278,7 @@ mod tests {
     const LIMIT: usize = 1 << 20;
 
     fn meta() -> Meta {
-        Meta {
-            created: 1,
-            renewed: 2,
-            deadline: None,
-            ttl: None,
-            user: None,
-        }
+        Meta { created: 1, renewed: 2, deadline: None, ttl: None, user: None }
     }
 
     fn session(bytes: &Bytes) -> Record {
@@ -330,12 +300,7 @@ mod tests {
         let mut data = Document::default();
         data.set(&"n".into(), "1".into());
         data.set(&"quo\"te".into(), r#"{"deep":[true,null]}"#.into());
-        let meta = Meta {
-            deadline: Some(9),
-            ttl: Some(5),
-            user: Some("al\"ice".into()),
-            ..meta()
-        };
+        let meta = Meta { deadline: Some(9), ttl: Some(5), user: Some("al\"ice".into()), ..meta() };
         let bytes = encode(&meta, &data, &nonces, LIMIT).unwrap();
         let record = session(&bytes);
         assert_eq!(record.meta, meta);
@@ -347,26 +312,17 @@ mod tests {
 
     #[test]
     fn the_stored_form_is_the_documented_one() {
-        let nonces = NonceSource {
-            prefix: 0xab,
-            counter: std::sync::atomic::AtomicU64::new(16),
-        };
+        let nonces = NonceSource { prefix: 0xab, counter: std::sync::atomic::AtomicU64::new(16) };
         let mut data = Document::default();
         data.set(&"n".into(), "1".into());
         let bytes = encode(&meta(), &data, &nonces, LIMIT).unwrap();
-        assert_eq!(
-            bytes,
-            r#"{"v":1,"nonce":"00000000000000ab.10","created":1,"renewed":2,"data":{"n":1}}"#
-        );
+        assert_eq!(bytes, r#"{"v":1,"nonce":"00000000000000ab.10","created":1,"renewed":2,"data":{"n":1}}"#);
     }
 
     #[test]
     fn a_tombstone_is_told_from_a_session() {
         let nonces = NonceSource::new().unwrap();
-        assert!(matches!(
-            decode(&encode_tombstone(&nonces, 7), LIMIT),
-            Ok(Decoded::Tombstone)
-        ));
+        assert!(matches!(decode(&encode_tombstone(&nonces, 7), LIMIT), Ok(Decoded::Tombstone)));
     }
 
     #[test]
@@ -400,12 +356,7 @@ mod tests {
     #[test]
     fn size_is_checked_before_anything_is_decoded_or_written() {
         let oversized = Bytes::from(vec![b'{'; 11]);
-        assert!(
-            decode(&oversized, 10)
-                .unwrap_err()
-                .to_string()
-                .contains("larger than the limit")
-        );
+        assert!(decode(&oversized, 10).unwrap_err().to_string().contains("larger than the limit"));
         let mut data = Document::default();
         data.set(&"k".into(), format!("\"{}\"", "x".repeat(200)).into());
         let error = encode(&meta(), &data, &NonceSource::new().unwrap(), 200).unwrap_err();
@@ -439,8 +390,6 @@ mod tests {
         let mut json = Vec::new();
         data.write_json(&mut json);
         let data = String::from_utf8(json).unwrap();
-        hint(&format!(
-            r#"{{"v":1,"nonce":"x","created":1,"renewed":2,"data":{data}}}"#
-        ));
+        hint(&format!(r#"{{"v":1,"nonce":"x","created":1,"renewed":2,"data":{data}}}"#));
     }
 }

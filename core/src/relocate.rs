@@ -75,9 +75,7 @@ impl Work<'_> {
         let backend = &self.settings.backend;
         let mut lost_replies = 0;
         loop {
-            let current = match backend
-                .replace(&old.key, &self.base, tombstone.clone(), TOMBSTONE_TTL)
-                .await
+            let current = match backend.replace(&old.key, &self.base, tombstone.clone(), TOMBSTONE_TTL).await
             {
                 Ok(Swapped::Done) => return Ok(Retired::Done),
                 Ok(Swapped::Gone) => return Ok(Retired::Lost(Refusal::Gone)),
@@ -123,16 +121,9 @@ impl Work<'_> {
     /// Makes the old record work again, in case its tombstone was written though no reply said so.
     async fn revive(&mut self, old: &Stored, tombstone: &Bytes) {
         let backend = &self.settings.backend;
-        let left = self
-            .settings
-            .expiry
-            .left(&self.meta, self.settings.now())
-            .unwrap_or(Ttl::MIN);
+        let left = self.settings.expiry.left(&self.meta, self.settings.now()).unwrap_or(Ttl::MIN);
         for _ in 0..3 {
-            match backend
-                .replace(&old.key, tombstone, self.base.clone(), left)
-                .await
-            {
+            match backend.replace(&old.key, tombstone, self.base.clone(), left).await {
                 // Gone or another value: there is no tombstone of ours, so there is nothing to undo.
                 Ok(_) => return,
                 Err(error) => event::left_over(&old.key, &error),

@@ -86,12 +86,7 @@ impl Session {
     /// than 120 levels. Else as the type's documentation says.
     pub fn insert<T: Serialize>(&self, key: &str, value: T) -> Result<()> {
         let value = to_json(&value)?;
-        self.0
-            .write(Op::Set {
-                key: key.into(),
-                value,
-            })
-            .map(|_| ())
+        self.0.write(Op::Set { key: key.into(), value }).map(|_| ())
     }
 
     /// Removes the value under `key`; `true` if there was one.
@@ -123,13 +118,7 @@ impl Session {
     /// Returns the keys, in the order they were first stored.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
-        self.0
-            .lock()
-            .record
-            .data
-            .iter()
-            .map(|(key, _)| key.to_owned())
-            .collect()
+        self.0.lock().record.data.iter().map(|(key, _)| key.to_owned()).collect()
     }
 
     /// Returns whether there is no value at all.
@@ -160,8 +149,7 @@ impl Session {
         F: Fn(Option<T>) -> T + Send + 'static,
     {
         self.0.lock().check_writable()?;
-        self.apply_update(key, change, Force::No, |_| {})
-            .map(|(value, _)| value)
+        self.apply_update(key, change, Force::No, |_| {}).map(|(value, _)| value)
     }
 
     /// Changes the value under `key` by `change`, commits at once, and returns what was stored.
@@ -298,10 +286,7 @@ impl Session {
     pub async fn regenerate(&self) -> Result<SessionId> {
         let id = self.cycle_id().await?;
         let now = self.0.settings.now();
-        self.0.write(Op::Restart {
-            now,
-            deadline: self.0.settings.expiry.deadline(now),
-        })?;
+        self.0.write(Op::Restart { now, deadline: self.0.settings.expiry.deadline(now) })?;
         Ok(id)
     }
 
@@ -356,10 +341,7 @@ impl Session {
     /// [`ErrorKind::Config`] for a time of zero. Else as the type's documentation says.
     pub fn set_ttl(&self, ttl: Duration) -> Result<()> {
         if ttl.is_zero() {
-            return Err(Error::config(
-                "ttl",
-                "a session must live at least 1 ms; destroy() ends it",
-            ));
+            return Err(Error::config("ttl", "a session must live at least 1 ms; destroy() ends it"));
         }
         self.0.write(Op::Ttl(Ttl::new(ttl).millis())).map(|_| ())
     }

@@ -37,9 +37,7 @@ impl StatusStream {
     /// Returns the status right now.
     #[must_use]
     pub fn current(&self) -> Status {
-        self.0
-            .as_ref()
-            .map_or(Status::Connected, |receiver| *receiver.borrow())
+        self.0.as_ref().map_or(Status::Connected, |receiver| *receiver.borrow())
     }
 
     /// Waits for the next change and returns the status after it.
@@ -59,20 +57,14 @@ impl StatusStream {
     /// Turns this into a [`Stream`] that yields the current status first, then the status after each change.
     pub fn into_stream(self) -> impl Stream<Item = Status> + Send + Unpin {
         Box::pin(stream::unfold((self, true), |(mut status, first)| async move {
-            let next = if first {
-                status.see()
-            } else {
-                status.changed().await
-            };
+            let next = if first { status.see() } else { status.changed().await };
             Some((next, (status, false)))
         }))
     }
 
     /// Returns the current status, and counts it as seen.
     fn see(&mut self) -> Status {
-        self.0
-            .as_mut()
-            .map_or(Status::Connected, |receiver| *receiver.borrow_and_update())
+        self.0.as_mut().map_or(Status::Connected, |receiver| *receiver.borrow_and_update())
     }
 }
 
@@ -121,9 +113,7 @@ impl StatusSender {
         self.0.send_if_modified(|status| {
             let changed = !matches!(status, Status::Disconnected { .. });
             if changed {
-                *status = Status::Disconnected {
-                    since: Instant::now(),
-                };
+                *status = Status::Disconnected { since: Instant::now() };
             }
             changed
         });

@@ -282,18 +282,14 @@ impl Guarantee {
     /// Returns what `store` can promise.
     #[must_use]
     pub fn of(store: &dyn Store) -> Self {
-        if store.as_atomic().is_some() {
-            Self::Strict
-        } else {
-            Self::LastWriterWins
-        }
+        if store.as_atomic().is_some() { Self::Strict } else { Self::LastWriterWins }
     }
 }
 
 /// How long a value lives, from now: 1 millisecond to 400 days.
 ///
 /// Anything shorter or longer is brought to the nearer end, so that no duration can become "already expired", "for
-/// ever" or an overflow in a backend. 400 days is what browsers keep a cookie at most (RFC 6265bis, section 5.6).
+/// ever" or an overflow in a backend. 400 days is what browsers keep a cookie at most (RFC 6265bis, section 5.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ttl(u64);
 
@@ -308,11 +304,7 @@ impl Ttl {
     #[must_use]
     pub const fn new(duration: Duration) -> Self {
         let millis = duration.as_nanos().div_ceil(1_000_000);
-        Self::from_millis(if millis > Self::MAX.0 as u128 {
-            Self::MAX.0
-        } else {
-            millis as u64
-        })
+        Self::from_millis(if millis > Self::MAX.0 as u128 { Self::MAX.0 } else { millis as u64 })
     }
 
     /// Creates a ttl from milliseconds.
@@ -416,9 +408,6 @@ mod tests {
 
     #[test]
     fn a_conflict_does_not_show_the_value() {
-        assert_eq!(
-            format!("{:?}", Swapped::Conflict(Bytes::from_static(b"secret"))),
-            "Conflict(6 bytes)"
-        );
+        assert_eq!(format!("{:?}", Swapped::Conflict(Bytes::from_static(b"secret"))), "Conflict(6 bytes)");
     }
 }

@@ -39,9 +39,7 @@ pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<Arc<str>> {
         return Err(bad("is nested too deeply"));
     }
     // serde_json writes nothing but UTF-8; if it ever did not, this would be the same mistake.
-    str::from_utf8(&buffer)
-        .map(Arc::from)
-        .map_err(|_| bad("cannot be written as JSON"))
+    str::from_utf8(&buffer).map(Arc::from).map_err(|_| bad("cannot be written as JSON"))
 }
 
 /// Leaves room for the record around the value.

@@ -17,9 +17,7 @@ use support::{Browser, COOKIE, Clock, layer, layer_with};
 use tokio::sync::Notify;
 
 async fn count(session: Session) -> Result<String> {
-    let n: u64 = session
-        .update_now("count", |n: Option<u64>| n.unwrap_or(0) + 1)
-        .await?;
+    let n: u64 = session.update_now("count", |n: Option<u64>| n.unwrap_or(0) + 1).await?;
     Ok(n.to_string())
 }
 
@@ -43,12 +41,10 @@ async fn set(Path((key, value)): Path<(String, String)>, session: Session) -> Re
 }
 
 async fn show(session: Session) -> Result<String> {
-    let all = session.keys().into_iter().map(|key| {
-        Ok(format!(
-            "{key}={}",
-            session.get::<serde_json::Value>(&key)?.unwrap_or_default()
-        ))
-    });
+    let all = session
+        .keys()
+        .into_iter()
+        .map(|key| Ok(format!("{key}={}", session.get::<serde_json::Value>(&key)?.unwrap_or_default())));
     Ok(all.collect::<Result<Vec<_>>>()?.join(" "))
 }
 
@@ -85,10 +81,7 @@ async fn a_counter_counts_and_the_cookie_is_sent_once() {
     for n in 2..5 {
         let reply = browser.get(&app, "/count").await;
         assert_eq!(
-            (
-                reply.body,
-                reply.headers.get_all(header::SET_COOKIE).iter().count()
-            ),
+            (reply.body, reply.headers.get_all(header::SET_COOKIE).iter().count()),
             (n.to_string(), 0)
         );
     }
@@ -115,10 +108,7 @@ async fn a_login_changes_the_id_and_keeps_the_data_and_the_old_id_is_nobody() {
     let before = browser.clone();
     browser.get(&app, "/login").await;
     assert_ne!(browser.ticket(), before.ticket());
-    assert_eq!(
-        browser.get(&app, "/show").await.body,
-        r#"cart="book" user="alice""#
-    );
+    assert_eq!(browser.get(&app, "/show").await.body, r#"cart="book" user="alice""#);
     assert_eq!(before.peek(&app, "/who").await.body, "nobody");
 }
 
@@ -159,9 +149,7 @@ async fn thirty_two_parallel_requests_lose_no_key_and_no_count() {
         session.insert(&key, true)?;
         count(session).await
     };
-    let app = app()
-        .route("/both/{key}", get(handler))
-        .layer(layer(Reference::new()));
+    let app = app().route("/both/{key}", get(handler)).layer(layer(Reference::new()));
     let mut browser = Browser::new();
     browser.get(&app, "/set/first/x").await;
     let tasks: Vec<_> = (0..32)
@@ -179,10 +167,7 @@ async fn thirty_two_parallel_requests_lose_no_key_and_no_count() {
     answers.sort_unstable();
     assert_eq!(answers, (1..=32).collect::<Vec<_>>());
     let shown = browser.get(&app, "/show").await.body;
-    assert!(
-        (0..32).all(|n| shown.contains(&format!("k{n}=true"))) && shown.contains("count=32"),
-        "{shown}"
-    );
+    assert!((0..32).all(|n| shown.contains(&format!("k{n}=true"))) && shown.contains("count=32"), "{shown}");
 }
 
 /// A route that loads the session, says so, and writes when it is told to go on.
@@ -248,10 +233,7 @@ async fn a_request_under_way_during_a_login_does_not_overwrite_the_logins_cookie
         let late = old.peek(&app, path).await;
         assert_eq!(late.set_cookies().len(), 0, "{path}");
     }
-    assert_eq!(
-        browser.get(&app, "/show").await.body,
-        r#"cart="book" user="alice""#
-    );
+    assert_eq!(browser.get(&app, "/show").await.body, r#"cart="book" user="alice""#);
 }
 
 #[tokio::test]
@@ -282,10 +264,7 @@ async fn caches_are_told_what_depends_on_the_cookie() {
     let app = app().layer(layer(Reference::new()));
     let mut browser = Browser::new();
     let created = browser.get(&app, "/count").await;
-    assert_eq!(
-        created.headers[header::CACHE_CONTROL],
-        "private, no-cache=\"Set-Cookie\""
-    );
+    assert_eq!(created.headers[header::CACHE_CONTROL], "private, no-cache=\"Set-Cookie\"");
     assert_eq!(created.headers[header::VARY], "Cookie");
     let read = browser.get(&app, "/who").await;
     assert_eq!(read.headers.get(header::CACHE_CONTROL), None);
@@ -300,9 +279,7 @@ async fn caches_are_told_what_depends_on_the_cookie() {
 async fn a_use_renews_the_session_once_half_of_its_time_is_over() {
     let clock = Clock::new();
     let expiry = Expiry::idle(Duration::from_secs(1000));
-    let app = app().layer(layer_with(Reference::new(), |b| {
-        b.expiry(expiry).clock(clock.reader())
-    }));
+    let app = app().layer(layer_with(Reference::new(), |b| b.expiry(expiry).clock(clock.reader())));
     let mut browser = Browser::new();
     browser.get(&app, "/login").await;
     clock.advance(Duration::from_secs(499));
@@ -314,13 +291,7 @@ async fn a_use_renews_the_session_once_half_of_its_time_is_over() {
     assert!(renewed.set_cookie().contains("Max-Age=1000"));
     assert_eq!(browser.get(&app, "/who").await.set_cookies().len(), 0);
     clock.advance(Duration::from_secs(501));
-    assert!(
-        browser
-            .get(&app, "/set/a/c")
-            .await
-            .set_cookie()
-            .contains("Max-Age=1000")
-    );
+    assert!(browser.get(&app, "/set/a/c").await.set_cookie().contains("Max-Age=1000"));
 }
 
 #[tokio::test]
@@ -336,9 +307,7 @@ async fn a_rolling_session_is_renewed_on_every_request_that_loads_it_and_no_othe
 async fn the_absolute_end_holds_however_much_a_session_is_used() {
     let clock = Clock::new();
     let expiry = Expiry::idle(Duration::from_secs(100)).absolute(Duration::from_secs(250));
-    let app = app().layer(layer_with(Reference::new(), |b| {
-        b.expiry(expiry).clock(clock.reader())
-    }));
+    let app = app().layer(layer_with(Reference::new(), |b| b.expiry(expiry).clock(clock.reader())));
     let mut browser = Browser::new();
     browser.get(&app, "/login").await;
     for _ in 0..3 {
@@ -348,12 +317,7 @@ async fn the_absolute_end_holds_however_much_a_session_is_used() {
     clock.advance(Duration::from_secs(60));
     // Ten seconds are left, and the cookie says so.
     assert!(
-        browser
-            .get(&app, "/set/a/b")
-            .await
-            .set_cookies()
-            .iter()
-            .all(|cookie| cookie.contains("Max-Age=10"))
+        browser.get(&app, "/set/a/b").await.set_cookies().iter().all(|cookie| cookie.contains("Max-Age=10"))
     );
     clock.advance(Duration::from_secs(11));
     let reply = browser.get(&app, "/who").await;
@@ -363,18 +327,10 @@ async fn the_absolute_end_holds_however_much_a_session_is_used() {
 #[tokio::test]
 async fn a_session_can_have_an_idle_time_of_its_own() {
     let handler = |session: Session| async move { session.set_ttl(Duration::from_secs(30 * 24 * 3600)) };
-    let app = app()
-        .route("/remember", get(handler))
-        .layer(layer(Reference::new()));
+    let app = app().route("/remember", get(handler)).layer(layer(Reference::new()));
     let mut browser = Browser::new();
     browser.get(&app, "/login").await;
-    assert!(
-        browser
-            .get(&app, "/remember")
-            .await
-            .set_cookie()
-            .contains("Max-Age=2592000")
-    );
+    assert!(browser.get(&app, "/remember").await.set_cookie().contains("Max-Age=2592000"));
 }
 
 #[tokio::test]
@@ -390,11 +346,7 @@ async fn a_ticket_signed_by_an_older_key_is_issued_anew_and_a_forged_one_is_nobo
     assert_eq!(browser.get(&after, "/none").await.set_cookies().len(), 0);
     let reply = browser.get(&after, "/who").await;
     assert_eq!(reply.body, "alice");
-    assert_eq!(
-        &reply.ticket()[..43],
-        &first.ticket().unwrap()[..43],
-        "the id stays"
-    );
+    assert_eq!(&reply.ticket()[..43], &first.ticket().unwrap()[..43], "the id stays");
     assert_eq!(browser.get(&retired, "/who").await.body, "alice");
     assert_eq!(first.peek(&retired, "/who").await.body, "nobody");
     let mut forged = first.ticket().unwrap().to_owned();
@@ -412,10 +364,7 @@ async fn of_several_cookies_of_one_name_the_one_that_loads_counts() {
     for order in [[real, &bogus], [&bogus, real]] {
         let request = http::Request::builder()
             .uri("/who")
-            .header(
-                header::COOKIE,
-                format!("{COOKIE}={}; {COOKIE}={}", order[0], order[1]),
-            )
+            .header(header::COOKIE, format!("{COOKIE}={}; {COOKIE}={}", order[0], order[1]))
             .body(axum::body::Body::empty());
         assert_eq!(support::send(&app, request.unwrap()).await.body, "alice");
     }
@@ -438,9 +387,7 @@ async fn regenerate_drops_the_data_and_keeps_one_working_session() {
         session.insert("fresh", 1)
     };
     let store = Reference::new();
-    let app = app()
-        .route("/regenerate", post(handler).get(handler))
-        .layer(layer(store.clone()));
+    let app = app().route("/regenerate", post(handler).get(handler)).layer(layer(store.clone()));
     let mut browser = Browser::new();
     browser.get(&app, "/login").await;
     let old = browser.clone();

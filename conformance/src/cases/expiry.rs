@@ -13,8 +13,7 @@ use crate::{
 pub(crate) async fn an_expired_value_is_none(cx: Cx) -> Verdict {
     let key = key("short-lived")?;
     cx.store().set(&key, bytes("value"), SHORT).await?;
-    cx.wait_gone(cx.store(), &key, SHORT, "get of an expired value is None")
-        .await
+    cx.wait_gone(cx.store(), &key, SHORT, "get of an expired value is None").await
 }
 
 pub(crate) async fn destroy_of_an_expired_value_is_false(cx: Cx) -> Verdict {
@@ -22,11 +21,7 @@ pub(crate) async fn destroy_of_an_expired_value_is_false(cx: Cx) -> Verdict {
     cx.store().set(&key, bytes("value"), SHORT).await?;
     cx.outlive(SHORT).await?;
     let destroyed = cx.store().destroy(&key).await?;
-    check_eq!(
-        destroyed,
-        false,
-        "destroy of an expired value is false: expired is absent"
-    );
+    check_eq!(destroyed, false, "destroy of an expired value is false: expired is absent");
     Ok(())
 }
 
@@ -107,9 +102,7 @@ pub(crate) async fn long_ttls_do_not_overflow(cx: Cx) -> Verdict {
     let mut keys = Vec::new();
     for millis in ttls {
         let key = key(&format!("{millis}-ms"))?;
-        cx.store()
-            .set(&key, bytes("value"), Ttl::from_millis(millis))
-            .await?;
+        cx.store().set(&key, bytes("value"), Ttl::from_millis(millis)).await?;
         keys.push((key, millis));
     }
     cx.outlive(SHORT).await?;
@@ -162,13 +155,7 @@ pub(crate) async fn set_replaces_the_ttl_by_a_shorter_one(cx: Cx) -> Verdict {
     let key = key("shortened")?;
     cx.store().set(&key, bytes("value"), LONG).await?;
     cx.store().set(&key, bytes("value"), SHORT).await?;
-    cx.wait_gone(
-        cx.store(),
-        &key,
-        SHORT,
-        "set replaces the ttl, also by a shorter one",
-    )
-    .await
+    cx.wait_gone(cx.store(), &key, SHORT, "set replaces the ttl, also by a shorter one").await
 }
 
 pub(crate) async fn set_replaces_the_ttl_by_a_longer_one(cx: Cx) -> Verdict {
@@ -176,13 +163,7 @@ pub(crate) async fn set_replaces_the_ttl_by_a_longer_one(cx: Cx) -> Verdict {
     cx.store().set(&key, bytes("old"), SHORT).await?;
     cx.store().set(&key, bytes("new"), LONG).await?;
     cx.outlive(SHORT).await?;
-    expect_value(
-        cx.store(),
-        &key,
-        b"new",
-        "set replaces the ttl, also by a longer one",
-    )
-    .await
+    expect_value(cx.store(), &key, b"new", "set replaces the ttl, also by a longer one").await
 }
 
 pub(crate) async fn every_value_has_a_ttl_of_its_own(cx: Cx) -> Verdict {

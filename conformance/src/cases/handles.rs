@@ -138,12 +138,7 @@ pub(crate) async fn a_dropped_call_leaves_the_others_their_own_answers(cx: Cx) -
         let rule = "each call gets its own answer, also after a call before it was dropped";
         expect_value(cx.store(), &two, b"value of two", rule).await?;
         let absent = cx.store().get(&key("never-set")?).await?;
-        check!(
-            absent.is_none(),
-            rule,
-            "get of an absent key returned {}",
-            show_found(absent.as_deref())
-        );
+        check!(absent.is_none(), rule, "get of an absent key returned {}", show_found(absent.as_deref()));
         expect_value(cx.store(), &one, b"value of one", rule).await?;
         match ended {
             None => {}

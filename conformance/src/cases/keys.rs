@@ -87,9 +87,7 @@ pub(crate) async fn a_key_that_is_a_pattern_matches_only_itself(cx: Cx) -> Verdi
     for key in &bystanders {
         cx.store().set(key, bytes("bystander"), LONG).await?;
     }
-    for pattern in [
-        "*", "%", "?", "_", "a*", "a%", "a?c", "a_c", "[x]", "[a-z]", ".", ".*", "a.c", "(?i)X",
-    ] {
+    for pattern in ["*", "%", "?", "_", "a*", "a%", "a?c", "a_c", "[x]", "[a-z]", ".", ".*", "a.c", "(?i)X"] {
         let pattern = key(pattern)?;
         expect_none(cx.store(), &pattern, "get takes no key for a pattern").await?;
         let destroyed = cx.store().destroy(&pattern).await?;

@@ -32,13 +32,7 @@ pub(crate) async fn a_value_comes_back_as_it_was_set(cx: Cx) -> Verdict {
 pub(crate) async fn an_empty_value_is_a_value(cx: Cx) -> Verdict {
     let key = key("empty")?;
     cx.store().set(&key, Bytes::new(), LONG).await?;
-    expect_value(
-        cx.store(),
-        &key,
-        b"",
-        "an empty value is a value, not an absent one",
-    )
-    .await?;
+    expect_value(cx.store(), &key, b"", "an empty value is a value, not an absent one").await?;
     let destroyed = cx.store().destroy(&key).await?;
     check_eq!(destroyed, true, "destroy of a live empty value is true");
     Ok(())
@@ -47,20 +41,10 @@ pub(crate) async fn an_empty_value_is_a_value(cx: Cx) -> Verdict {
 pub(crate) async fn every_byte_comes_back(cx: Cx) -> Verdict {
     let all: Vec<u8> = (0..=255).collect();
     let reversed: Vec<u8> = (0..=255).rev().collect();
-    for (name, value) in [
-        ("all", all),
-        ("reversed", reversed),
-        ("not-utf8", vec![0xff, 0xc0, 0x80]),
-    ] {
+    for (name, value) in [("all", all), ("reversed", reversed), ("not-utf8", vec![0xff, 0xc0, 0x80])] {
         let key = key(name)?;
         cx.store().set(&key, value.clone().into(), LONG).await?;
-        expect_value(
-            cx.store(),
-            &key,
-            &value,
-            "values are opaque bytes: any byte comes back",
-        )
-        .await?;
+        expect_value(cx.store(), &key, &value, "values are opaque bytes: any byte comes back").await?;
     }
     Ok(())
 }
@@ -115,15 +99,7 @@ async fn large_value_is_kept_or_refused(cx: &Cx, size: usize) -> Verdict {
     cx.store().set(&key, bytes("the old value"), LONG).await?;
     let large = patterned(size);
     match cx.store().set(&key, large.clone(), LONG).await {
-        Ok(()) => {
-            expect_value(
-                cx.store(),
-                &key,
-                &large,
-                "a value that set accepts comes back whole",
-            )
-            .await
-        }
+        Ok(()) => expect_value(cx.store(), &key, &large, "a value that set accepts comes back whole").await,
         Err(error) => {
             let rule = "a value that the backend does not take is TooLarge";
             check_eq!(error.kind(), ErrorKind::TooLarge, rule);
@@ -135,10 +111,7 @@ async fn large_value_is_kept_or_refused(cx: &Cx, size: usize) -> Verdict {
 
 /// Bytes that differ from place to place, so that a value cut or put together wrongly shows.
 fn patterned(size: usize) -> Bytes {
-    (0..size as u32)
-        .map(|place| (place.wrapping_mul(2_654_435_761) >> 24) as u8)
-        .collect::<Vec<u8>>()
-        .into()
+    (0..size as u32).map(|place| (place.wrapping_mul(2_654_435_761) >> 24) as u8).collect::<Vec<u8>>().into()
 }
 
 pub(crate) async fn set_replaces_the_value(cx: Cx) -> Verdict {
@@ -193,11 +166,7 @@ pub(crate) async fn destroy_of_a_destroyed_key_is_false(cx: Cx) -> Verdict {
     cx.store().set(&key, bytes("value"), LONG).await?;
     let first = cx.store().destroy(&key).await?;
     let second = cx.store().destroy(&key).await?;
-    check_eq!(
-        (first, second),
-        (true, false),
-        "of two destroys in turn only the first is true"
-    );
+    check_eq!((first, second), (true, false), "of two destroys in turn only the first is true");
     Ok(())
 }
 
@@ -218,13 +187,7 @@ pub(crate) async fn a_destroyed_key_can_be_set_again(cx: Cx) -> Verdict {
     cx.store().set(&key, bytes("before"), LONG).await?;
     cx.store().destroy(&key).await?;
     cx.store().set(&key, bytes("after"), LONG).await?;
-    expect_value(
-        cx.store(),
-        &key,
-        b"after",
-        "set stores under a key that was destroyed",
-    )
-    .await
+    expect_value(cx.store(), &key, b"after", "set stores under a key that was destroyed").await
 }
 
 pub(crate) async fn an_open_store_is_connected(cx: Cx) -> Verdict {
@@ -291,10 +254,7 @@ pub(crate) async fn an_error_shows_neither_key_nor_value(cx: Cx) -> Verdict {
         let _ = write!(text, " {error} {error:?}");
         source = error.source();
     }
-    no_canary_in(
-        &text,
-        "an error shows neither keys nor values, and nor do its sources",
-    )
+    no_canary_in(&text, "an error shows neither keys nor values, and nor do its sources")
 }
 
 fn no_canary_in(text: &str, rule: &str) -> Verdict {

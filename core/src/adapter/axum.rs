@@ -21,9 +21,9 @@ impl<S: Sync> FromRequestParts<S> for LazySession {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
         parts.extensions.get::<Self>().cloned().ok_or_else(|| {
-            Error::new(ErrorKind::Unsupported)
-                .operation("extract session")
-                .hint("there is no session layer around this route; add .layer(SessionLayer::new(store).build()?)")
+            Error::new(ErrorKind::Unsupported).operation("extract session").hint(
+                "there is no session layer around this route; add .layer(SessionLayer::new(store).build()?)",
+            )
         })
     }
 }
@@ -42,12 +42,7 @@ impl<S: Sync> OptionalFromRequestParts<S> for Session {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Error> {
-        match parts
-            .extensions
-            .get::<LazySession>()
-            .filter(|session| session.in_scope())
-            .cloned()
-        {
+        match parts.extensions.get::<LazySession>().filter(|session| session.in_scope()).cloned() {
             Some(session) => session.load().await.map(Some),
             None => Ok(None),
         }

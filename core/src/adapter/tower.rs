@@ -53,10 +53,7 @@ impl<E> SessionLayer<E> {
     /// # }
     /// ```
     pub fn on_error<F>(self, on_error: F) -> SessionLayer<F> {
-        SessionLayer {
-            engine: self.engine,
-            on_error,
-        }
+        SessionLayer { engine: self.engine, on_error }
     }
 
     /// Returns the engine, for `shutdown` and for what works without a request.
@@ -68,10 +65,7 @@ impl<E> SessionLayer<E> {
 
 impl From<Engine> for SessionLayer {
     fn from(engine: Engine) -> Self {
-        Self {
-            engine,
-            on_error: EmptyResponse,
-        }
+        Self { engine, on_error: EmptyResponse }
     }
 }
 
@@ -79,19 +73,13 @@ impl<S, E: Clone> Layer<S> for SessionLayer<E> {
     type Service = SessionService<S, E>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        SessionService {
-            inner,
-            engine: self.engine.clone(),
-            on_error: self.on_error.clone(),
-        }
+        SessionService { inner, engine: self.engine.clone(), on_error: self.on_error.clone() }
     }
 }
 
 impl<E> fmt::Debug for SessionLayer<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionLayer")
-            .field("engine", &self.engine)
-            .finish_non_exhaustive()
+        f.debug_struct("SessionLayer").field("engine", &self.engine).finish_non_exhaustive()
     }
 }
 
@@ -129,27 +117,15 @@ where
                 headers: headers.clone(),
             });
             request.extensions_mut().insert(session.clone());
-            Some(InUse {
-                session,
-                engine: self.engine.clone(),
-                head,
-                on_error: self.on_error.clone(),
-            })
+            Some(InUse { session, engine: self.engine.clone(), head, on_error: self.on_error.clone() })
         };
-        ResponseFuture {
-            state: State::Handling {
-                future: self.inner.call(request),
-            },
-            in_use: session,
-        }
+        ResponseFuture { state: State::Handling { future: self.inner.call(request) }, in_use: session }
     }
 }
 
 impl<S: fmt::Debug, E> fmt::Debug for SessionService<S, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionService")
-            .field("inner", &self.inner)
-            .finish_non_exhaustive()
+        f.debug_struct("SessionService").field("inner", &self.inner).finish_non_exhaustive()
     }
 }
 
@@ -198,10 +174,7 @@ where
                     let Some(commit) = finished else {
                         return Poll::Ready(Ok(response));
                     };
-                    this.state.set(State::Committing {
-                        commit,
-                        response: Some(response),
-                    });
+                    this.state.set(State::Committing { commit, response: Some(response) });
                 }
                 StateProjection::Committing { commit, response } => {
                     let outcome = ready!(Pin::new(commit).poll(context));
@@ -243,9 +216,7 @@ pub struct OwnedHead {
 /// Shows the method alone: targets and headers hold what users type and browsers keep.
 impl fmt::Debug for OwnedHead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnedHead")
-            .field("method", &self.method)
-            .finish_non_exhaustive()
+        f.debug_struct("OwnedHead").field("method", &self.method).finish_non_exhaustive()
     }
 }
 
@@ -278,9 +249,7 @@ impl<B: Default> OnError<B> for EmptyResponse {
         let mut response = Response::new(B::default());
         *response.status_mut() = status_of(error);
         if error.is_retryable() {
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
     }

@@ -26,8 +26,17 @@ pub(crate) struct CookieCodec {
     /// What follows value and `Max-Age`, from its first `; ` on.
     attributes: Box<str>,
     removal: HeaderValue,
-    browser_session: bool,
+    lifetime: Lifetime,
     signer: Option<Signer>,
+}
+
+/// When the browser forgets the cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lifetime {
+    /// After the session's ttl.
+    Ttl,
+    /// When the browser is closed.
+    BrowserSession,
 }
 
 /// A candidate that is ours as far as can be told without the store.
@@ -49,7 +58,7 @@ impl CookieCodec {
         name: &str,
         path: &str,
         attributes: &str,
-        browser_session: bool,
+        lifetime: Lifetime,
         signer: Option<Signer>,
     ) -> Result<Self> {
         let removal = HeaderValue::try_from(format!("{name}={REMOVED}{attributes}"))
@@ -59,18 +68,14 @@ impl CookieCodec {
             path: path.into(),
             attributes: attributes.into(),
             removal,
-            browser_session,
+            lifetime,
             signer,
         })
     }
 
     /// Returns the length of every value of this cookie: 43 for an id, 87 with a signature.
     pub(crate) const fn value_len(&self) -> usize {
-        if self.signer.is_some() {
-            SIGNED_CHARS
-        } else {
-            ID_CHARS
-        }
+        if self.signer.is_some() { SIGNED_CHARS } else { ID_CHARS }
     }
 
     /// Tells whether the browser sends the cookie with a request for `path` (RFC 6265bis, section 5.1.4).
@@ -99,25 +104,21 @@ impl CookieCodec {
         };
         let (id, tag) = value.split_at_checked(ID_CHARS)?;
         let age = signer.verify(&self.name, id, tag.strip_prefix(&[TAG_MARK])?)?;
-        Some(Ticket {
-            id: SessionId::parse(id)?,
-            reissue: age == KeyAge::Older,
-        })
+        Some(Ticket { id: SessionId::parse(id)?, reissue: age == KeyAge::Older })
     }
 
     /// Returns the `Set-Cookie` that hands out an id, in one allocation.
     ///
-    /// `Max-Age` is the ttl in whole seconds, rounded up, and absent with `browser_session`. A ttl is at most 400
-    /// days, as is the life of a cookie (RFC 6265bis, section 5.5). The value is marked sensitive, so that HTTP/2
-    /// keeps it out of its compression tables.
+    /// `Max-Age` is the ttl in whole seconds, rounded up, and absent with [`Lifetime::BrowserSession`]. A ttl is at
+    /// most 400 days, as is the life of a cookie (RFC 6265bis, section 5.5). The value is marked sensitive, so that
+    /// HTTP/2 keeps it out of its compression tables.
     pub(crate) fn set(&self, id: &SessionId, lives: Ttl) -> HeaderValue {
         let (id, seconds) = (id.expose(), lives.secs_rounded_up());
         // Exact, since a buffer with room to spare would be copied once more on its way into the header value.
         let digits = seconds.checked_ilog10().unwrap_or(0) as usize + 1;
-        let max_age = if self.browser_session {
-            0
-        } else {
-            MAX_AGE.len() + digits
+        let max_age = match self.lifetime {
+            Lifetime::Ttl => MAX_AGE.len() + digits,
+            Lifetime::BrowserSession => 0,
         };
         let length = self.name.len() + 1 + self.value_len() + max_age + self.attributes.len();
 
@@ -129,7 +130,7 @@ impl CookieCodec {
             text.push(char::from(TAG_MARK));
             text.extend(signer.sign(&self.name, id.as_bytes()).map(char::from));
         }
-        if !self.browser_session {
+        if self.lifetime == Lifetime::Ttl {
             text.push_str(MAX_AGE);
             // Writing to a string cannot fail.
             let _ = write!(text, "{seconds}");

@@ -6,7 +6,8 @@ use proptest::{
     sample::select,
 };
 
-use super::{Candidate, Candidates, CookieCodec, CookieConfig, SameSite, split_prefix};
+use super::read::Candidate;
+use super::{Candidates, CookieCodec, CookieConfig, Lifetime, SameSite, split_prefix};
 use crate::{ErrorKind, Keyring, SessionId, Ttl};
 
 const DAY: u64 = 24 * 60 * 60;
@@ -35,13 +36,7 @@ fn request(lines: &[&[u8]]) -> HeaderMap {
 fn value_of(codec: &CookieCodec, id: &SessionId) -> String {
     let header = codec.set(id, Ttl::from_secs(60));
     let text = header.to_str().unwrap();
-    text.split_once('=')
-        .unwrap()
-        .1
-        .split(';')
-        .next()
-        .unwrap()
-        .to_owned()
+    text.split_once('=').unwrap().1.split(';').next().unwrap().to_owned()
 }
 
 /// What a browser keeps of a `Set-Cookie`.
@@ -64,10 +59,7 @@ struct Kept {
 /// `Partitioned` and the `Http-` prefixes; `None` if it drops the cookie.
 fn browser(header: &HeaderValue) -> Option<Kept> {
     let bytes = header.as_bytes();
-    if bytes
-        .iter()
-        .any(|&byte| (byte < 0x20 && byte != b'\t') || byte == 0x7f)
-    {
+    if bytes.iter().any(|&byte| (byte < 0x20 && byte != b'\t') || byte == 0x7f) {
         return None;
     }
     let text = std::str::from_utf8(bytes).ok()?;
@@ -117,10 +109,8 @@ fn browser(header: &HeaderValue) -> Option<Kept> {
             other => panic!("an attribute that nobody configured: {other}"),
         }
     }
-    let begins = |prefix: &str| {
-        name.get(..prefix.len())
-            .is_some_and(|head| head.eq_ignore_ascii_case(prefix))
-    };
+    let begins =
+        |prefix: &str| name.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix));
     let needs_secure = kept.partitioned
         || kept.same_site.as_deref() == Some("None")
         || ["__Secure-", "__Host-", "__Http-"].into_iter().any(begins);
@@ -137,10 +127,7 @@ fn the_default_is_the_strictest_cookie() {
     let header = build(&CookieConfig::default()).set(&id(), Ttl::from_secs(3600));
     assert_eq!(
         header.to_str().unwrap(),
-        format!(
-            "__Host-sid={}; Max-Age=3600; Path=/; Secure; HttpOnly; SameSite=Lax",
-            id().expose()
-        )
+        format!("__Host-sid={}; Max-Age=3600; Path=/; Secure; HttpOnly; SameSite=Lax", id().expose())
     );
     assert!(header.is_sensitive());
 }
@@ -165,10 +152,7 @@ fn every_option_is_in_the_header() {
     let plain = CookieConfig::new().insecure().same_site(SameSite::Strict);
     assert_eq!(
         build(&plain).set(&id(), Ttl::from_secs(1)).to_str().unwrap(),
-        format!(
-            "sid={}; Max-Age=1; Path=/; HttpOnly; SameSite=Strict",
-            id().expose()
-        )
+        format!("sid={}; Max-Age=1; Path=/; HttpOnly; SameSite=Strict", id().expose())
     );
 }
 
@@ -187,12 +171,7 @@ fn max_age_is_whole_seconds_rounded_up_and_400_days_at_most() {
     ];
     for (ttl, seconds) in table {
         let header = codec.set(&id(), ttl);
-        assert!(
-            header
-                .to_str()
-                .unwrap()
-                .contains(&format!("; Max-Age={seconds}; "))
-        );
+        assert!(header.to_str().unwrap().contains(&format!("; Max-Age={seconds}; ")));
         assert_eq!(browser(&header).unwrap().max_age, Some(seconds));
     }
 }
@@ -210,10 +189,7 @@ fn insecure_drops_prefix_and_secure_together_wherever_it_is_called() {
         ("sid", "sid"),
         ("x__Host-sid", "x__Host-sid"),
     ] {
-        for config in [
-            CookieConfig::new().insecure().name(name),
-            CookieConfig::new().name(name).insecure(),
-        ] {
+        for config in [CookieConfig::new().insecure().name(name), CookieConfig::new().name(name).insecure()] {
             let kept = browser(&build(&config).set(&id(), Ttl::from_secs(1))).unwrap();
             assert_eq!((kept.name.as_str(), kept.secure), (sent, false));
         }
@@ -232,57 +208,27 @@ fn every_good_configuration_is_built_and_every_bad_one_names_its_field() {
         (new().name("!#$%&'*+-.^_`|~09AZaz"), None),
         (new().name(""), Some(("cookie.name", "must not be empty"))),
         (new().name("__Host-"), Some(("cookie.name", "nor a prefix alone"))),
-        (
-            new().name("__secure-__HOST-"),
-            Some(("cookie.name", "nor a prefix alone")),
-        ),
+        (new().name("__secure-__HOST-"), Some(("cookie.name", "nor a prefix alone"))),
         (new().name("i d"), Some(("cookie.name", "must be a token"))),
         (new().name("id;x"), Some(("cookie.name", "must be a token"))),
         (new().name("id=x"), Some(("cookie.name", "must be a token"))),
-        (
-            new().name("id\r\nSet-Cookie: x"),
-            Some(("cookie.name", "must be a token")),
-        ),
+        (new().name("id\r\nSet-Cookie: x"), Some(("cookie.name", "must be a token"))),
         (new().name("id,x"), Some(("cookie.name", "must be a token"))),
         (new().name("\"id\""), Some(("cookie.name", "must be a token"))),
         (new().name("séance"), Some(("cookie.name", "must be a token"))),
         (new().name("id\0"), Some(("cookie.name", "must be a token"))),
         (new().name("n".repeat(4096 - 43)), None),
-        (
-            new().name("n".repeat(4097 - 43)),
-            Some(("cookie.name", "use at most 4053")),
-        ),
+        (new().name("n".repeat(4097 - 43)), Some(("cookie.name", "use at most 4053"))),
         // Prefixes and what they promise, in any case of letters.
         (new().name("__host-SID"), None),
-        (
-            new().name("__Host-sid").path("/app"),
-            Some(("cookie.path", "`__Secure-…`")),
-        ),
-        (
-            new().name("__HOST-sid").path("/app"),
-            Some(("cookie.path", "`__Secure-…`")),
-        ),
-        (
-            new().name("__hOsT-sid").domain("example.com"),
-            Some(("cookie.domain", "`__Secure-…`")),
-        ),
-        (
-            new().name("__Host-Http-sid").domain("example.com"),
-            Some(("cookie.domain", "`__Secure-…`")),
-        ),
+        (new().name("__Host-sid").path("/app"), Some(("cookie.path", "`__Secure-…`"))),
+        (new().name("__HOST-sid").path("/app"), Some(("cookie.path", "`__Secure-…`"))),
+        (new().name("__hOsT-sid").domain("example.com"), Some(("cookie.domain", "`__Secure-…`"))),
+        (new().name("__Host-Http-sid").domain("example.com"), Some(("cookie.domain", "`__Secure-…`"))),
         (new().name("__Host-sid").path("/x").domain("a.b").insecure(), None),
-        (
-            new().name("__Secure-sid").path("/app").domain("example.com"),
-            None,
-        ),
-        (
-            new().name("__Host-Http-sid").http_only(false),
-            Some(("cookie.http_only", "leave it on")),
-        ),
-        (
-            new().name("__http-sid").http_only(false),
-            Some(("cookie.http_only", "leave it on")),
-        ),
+        (new().name("__Secure-sid").path("/app").domain("example.com"), None),
+        (new().name("__Host-Http-sid").http_only(false), Some(("cookie.http_only", "leave it on"))),
+        (new().name("__http-sid").http_only(false), Some(("cookie.http_only", "leave it on"))),
         (new().name("__Http-sid").path("/app").domain("a.b"), None),
         (new().http_only(false), None),
         // Paths.
@@ -290,17 +236,11 @@ fn every_good_configuration_is_built_and_every_bad_one_names_its_field() {
         (sid().path("/app/"), None),
         (sid().path("/a-._~%20!$&'()*+=:@/b"), None),
         (sid().path(format!("/{}", "p".repeat(1023))), None),
-        (
-            sid().path(format!("/{}", "p".repeat(1024))),
-            Some(("cookie.path", "at most 1024")),
-        ),
+        (sid().path(format!("/{}", "p".repeat(1024))), Some(("cookie.path", "at most 1024"))),
         (sid().path(""), Some(("cookie.path", "must begin with `/`"))),
         (sid().path("app"), Some(("cookie.path", "must begin with `/`"))),
         (sid().path("*"), Some(("cookie.path", "must begin with `/`"))),
-        (
-            sid().path("/; Domain=evil.test"),
-            Some(("cookie.path", "neither `;` nor `,`")),
-        ),
+        (sid().path("/; Domain=evil.test"), Some(("cookie.path", "neither `;` nor `,`"))),
         (sid().path("/a,b"), Some(("cookie.path", "neither `;` nor `,`"))),
         (sid().path("/a b"), Some(("cookie.path", "as `%xx`"))),
         (sid().path("/a\r\nX: y"), Some(("cookie.path", "as `%xx`"))),
@@ -320,110 +260,40 @@ fn every_good_configuration_is_built_and_every_bad_one_names_its_field() {
         (sid().domain("xn--bcher-kva.example"), None),
         (sid().domain("a_b.7.example"), None),
         (sid().domain(host_253.as_str()), None),
-        (
-            sid().domain(format!("{host_253}b")),
-            Some(("cookie.domain", "253 bytes")),
-        ),
-        (
-            sid().domain(format!("a{label}.example")),
-            Some(("cookie.domain", "1 to 63")),
-        ),
+        (sid().domain(format!("{host_253}b")), Some(("cookie.domain", "253 bytes"))),
+        (sid().domain(format!("a{label}.example")), Some(("cookie.domain", "1 to 63"))),
         (sid().domain(""), Some(("cookie.domain", "must not be empty"))),
         (sid().domain("."), Some(("cookie.domain", "must not be empty"))),
-        (
-            sid().domain("..example.com"),
-            Some(("cookie.domain", "must be a host name")),
-        ),
-        (
-            sid().domain("example.com."),
-            Some(("cookie.domain", "must be a host name")),
-        ),
-        (
-            sid().domain("example..com"),
-            Some(("cookie.domain", "must be a host name")),
-        ),
-        (
-            sid().domain("-a.example"),
-            Some(("cookie.domain", "must be a host name")),
-        ),
-        (
-            sid().domain("a-.example"),
-            Some(("cookie.domain", "must be a host name")),
-        ),
-        (
-            sid().domain("*.example.com"),
-            Some(("cookie.domain", "must be a host name")),
-        ),
-        (
-            sid().domain("a.test; Path=/x"),
-            Some(("cookie.domain", "without scheme")),
-        ),
-        (
-            sid().domain("a.test;Secure"),
-            Some(("cookie.domain", "must be a host name")),
-        ),
-        (
-            sid().domain("a.test,b.test"),
-            Some(("cookie.domain", "must be a host name")),
-        ),
-        (
-            sid().domain("a b.test"),
-            Some(("cookie.domain", "must be a host name")),
-        ),
-        (
-            sid().domain("a.test\r\n"),
-            Some(("cookie.domain", "must be a host name")),
-        ),
-        (
-            sid().domain("a.test\0"),
-            Some(("cookie.domain", "must be a host name")),
-        ),
-        (
-            sid().domain("bücher.example"),
-            Some(("cookie.domain", "punycode")),
-        ),
-        (
-            sid().domain("https://example.com"),
-            Some(("cookie.domain", "without scheme")),
-        ),
-        (
-            sid().domain("example.com:8080"),
-            Some(("cookie.domain", "without scheme")),
-        ),
-        (
-            sid().domain("example.com/app"),
-            Some(("cookie.domain", "without scheme")),
-        ),
-        (
-            sid().domain("127.0.0.1"),
-            Some(("cookie.domain", "not an IP address")),
-        ),
-        (
-            sid().domain("[::1]"),
-            Some(("cookie.domain", "for an IP address leave it out")),
-        ),
+        (sid().domain("..example.com"), Some(("cookie.domain", "must be a host name"))),
+        (sid().domain("example.com."), Some(("cookie.domain", "must be a host name"))),
+        (sid().domain("example..com"), Some(("cookie.domain", "must be a host name"))),
+        (sid().domain("-a.example"), Some(("cookie.domain", "must be a host name"))),
+        (sid().domain("a-.example"), Some(("cookie.domain", "must be a host name"))),
+        (sid().domain("*.example.com"), Some(("cookie.domain", "must be a host name"))),
+        (sid().domain("a.test; Path=/x"), Some(("cookie.domain", "without scheme"))),
+        (sid().domain("a.test;Secure"), Some(("cookie.domain", "must be a host name"))),
+        (sid().domain("a.test,b.test"), Some(("cookie.domain", "must be a host name"))),
+        (sid().domain("a b.test"), Some(("cookie.domain", "must be a host name"))),
+        (sid().domain("a.test\r\n"), Some(("cookie.domain", "must be a host name"))),
+        (sid().domain("a.test\0"), Some(("cookie.domain", "must be a host name"))),
+        (sid().domain("bücher.example"), Some(("cookie.domain", "punycode"))),
+        (sid().domain("https://example.com"), Some(("cookie.domain", "without scheme"))),
+        (sid().domain("example.com:8080"), Some(("cookie.domain", "without scheme"))),
+        (sid().domain("example.com/app"), Some(("cookie.domain", "without scheme"))),
+        (sid().domain("127.0.0.1"), Some(("cookie.domain", "not an IP address"))),
+        (sid().domain("[::1]"), Some(("cookie.domain", "for an IP address leave it out"))),
         // What needs `Secure`.
         (new().same_site(SameSite::None), None),
-        (
-            new().same_site(SameSite::None).insecure(),
-            Some(("cookie.same_site", "or use `Lax`")),
-        ),
+        (new().same_site(SameSite::None).insecure(), Some(("cookie.same_site", "or use `Lax`"))),
         (new().same_site(SameSite::Strict).insecure(), None),
         (new().partitioned(true), None),
-        (
-            new().partitioned(true).insecure(),
-            Some(("cookie.partitioned", "remove `insecure()`")),
-        ),
+        (new().partitioned(true).insecure(), Some(("cookie.partitioned", "remove `insecure()`"))),
     ];
     for (config, expected) in &table {
         match (config.build(None), expected) {
             (Ok(codec), None) => assert!(browser(&codec.set(&id(), Ttl::MAX)).is_some(), "{config:?}"),
             (Err(error), Some((field, cure))) => {
-                assert_eq!(
-                    (error.kind(), error.field()),
-                    (ErrorKind::Config, Some(*field)),
-                    "{config:?}"
-                );
+                assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some(*field)), "{config:?}");
                 assert!(error.to_string().contains(cure), "{error}");
             }
             (built, _) => panic!("{config:?} gave {built:?}"),
@@ -463,19 +333,12 @@ fn a_removal_names_the_same_cookie_with_the_same_attributes_and_no_value() {
     ] {
         for keys in [None, Some(keys(&[1]))] {
             let codec = config.build(keys.as_ref()).unwrap();
-            let (set, removed) = (
-                browser(&codec.set(&id(), Ttl::from_secs(60))).unwrap(),
-                browser(&codec.remove()).unwrap(),
-            );
+            let (set, removed) =
+                (browser(&codec.set(&id(), Ttl::from_secs(60))).unwrap(), browser(&codec.remove()).unwrap());
             assert_eq!(removed.value, "");
             assert_eq!(removed.max_age, Some(0));
             assert_eq!(removed.expires.as_deref(), Some("Thu, 01 Jan 1970 00:00:00 GMT"));
-            let same = Kept {
-                value: set.value.clone(),
-                max_age: set.max_age,
-                expires: None,
-                ..removed
-            };
+            let same = Kept { value: set.value.clone(), max_age: set.max_age, expires: None, ..removed };
             assert_eq!(same, set);
         }
     }
@@ -484,23 +347,13 @@ fn a_removal_names_the_same_cookie_with_the_same_attributes_and_no_value() {
 #[test]
 fn the_path_covers_whole_segments_only() {
     let table: &[(&str, &[&str], &[&str])] = &[
-        (
-            "/",
-            &["/", "/app", "/x/y?z", "*", "", "example.com:443", "?q"],
-            &[],
-        ),
+        ("/", &["/", "/app", "/x/y?z", "*", "", "example.com:443", "?q"], &[]),
         (
             "/app",
             &["/app", "/app/", "/app/x", "/app?q=/x", "/app#f"],
-            &[
-                "/", "/apple", "/APP", "/ap", "/x/app", "*", "", "/?/app", "app", "//app",
-            ],
+            &["/", "/apple", "/APP", "/ap", "/x/app", "*", "", "/?/app", "app", "//app"],
         ),
-        (
-            "/app/",
-            &["/app/", "/app/x", "/app//"],
-            &["/app", "/app?/", "/", "*"],
-        ),
+        ("/app/", &["/app/", "/app/x", "/app//"], &["/app", "/app?/", "/", "*"]),
         ("/a%20b", &["/a%20b", "/a%20b/c"], &["/a b", "/a%20bc"]),
     ];
     for (path, inside, outside) in table {
@@ -516,10 +369,8 @@ fn the_path_covers_whole_segments_only() {
 
 #[test]
 fn an_unsigned_cookie_reads_back_and_a_signed_one_is_not_ours_without_keys() {
-    let (plain, signed) = (
-        build(&CookieConfig::new()),
-        CookieConfig::new().build(Some(&keys(&[1]))).unwrap(),
-    );
+    let (plain, signed) =
+        (build(&CookieConfig::new()), CookieConfig::new().build(Some(&keys(&[1]))).unwrap());
     for (codec, other) in [(&plain, &signed), (&signed, &plain)] {
         let cookie = format!("__Host-sid={}", value_of(codec, &id()));
         let found = codec.read(&request(&[cookie.as_bytes()]));
@@ -527,20 +378,16 @@ fn an_unsigned_cookie_reads_back_and_a_signed_one_is_not_ours_without_keys() {
         let ticket = codec.verify(found.iter().next().unwrap()).unwrap();
         assert_eq!((ticket.id, ticket.reissue), (id(), false));
         let found = other.read(&request(&[cookie.as_bytes()]));
-        assert!(found.is_empty() && found.hostile(), "no downgrade, no upgrade");
+        assert!(found.len() == 0 && found.hostile(), "no downgrade, no upgrade");
     }
 }
 
 /// Tells whether a codec takes this text as the value of its cookie, by way of a header and past it.
 fn accepts(codec: &CookieCodec, value: &[u8]) -> bool {
-    let candidates = HeaderValue::from_bytes(&[b"__Host-sid=", value].concat()).map_or_else(
-        |_| Candidates::default(),
-        |line| codec.read(&HeaderMap::from_iter([(COOKIE, line)])),
-    );
+    let candidates = HeaderValue::from_bytes(&[b"__Host-sid=", value].concat())
+        .map_or_else(|_| Candidates::default(), |line| codec.read(&HeaderMap::from_iter([(COOKIE, line)])));
     let direct = Candidate::of(value).is_some_and(|candidate| codec.verify(&candidate).is_some());
-    let read = candidates
-        .iter()
-        .any(|candidate| codec.verify(candidate).is_some());
+    let read = candidates.iter().any(|candidate| codec.verify(candidate).is_some());
     assert!(!read || direct);
     direct
 }
@@ -590,10 +437,7 @@ fn a_signature_made_for_another_cookie_name_is_refused() {
     let named = |name: &str| CookieConfig::new().name(name).build(Some(&keys)).unwrap();
     let value = value_of(&named("__Host-other"), &id());
     assert!(!accepts(&named("__Host-sid"), value.as_bytes()));
-    assert!(!accepts(
-        &named("__Host-sid"),
-        value_of(&named("sid"), &id()).as_bytes()
-    ));
+    assert!(!accepts(&named("__Host-sid"), value_of(&named("sid"), &id()).as_bytes()));
 }
 
 #[test]
@@ -629,10 +473,7 @@ fn keys_are_rotated_over_two_servers_without_one_logout() {
         }
     }
     assert!(take(&server(&[3, 2, 1]), &first).unwrap().reissue);
-    assert!(
-        take(&server(&[3, 2]), &first).is_none(),
-        "a retired key signs nobody in"
-    );
+    assert!(take(&server(&[3, 2]), &first).is_none(), "a retired key signs nobody in");
 }
 
 #[test]
@@ -646,10 +487,7 @@ fn neither_codec_nor_ticket_nor_candidates_show_an_id() {
         codec.verify(candidate).unwrap(),
         codec.set(&id(), Ttl::MAX)
     );
-    assert!(
-        !shown.contains(&id().expose()[..6]) && !shown.contains(&cookie[55..61]),
-        "{shown}"
-    );
+    assert!(!shown.contains(&id().expose()[..6]) && !shown.contains(&cookie[55..61]), "{shown}");
 }
 
 fn any_text() -> impl Strategy<Value = String> {
@@ -657,32 +495,19 @@ fn any_text() -> impl Strategy<Value = String> {
         4 => "[a-zA-Z0-9_-]{1,12}",
         2 => "[ -~]{0,12}",
         1 => any::<String>(),
-        1 => select(vec!["", " ", ";", "a; Secure", "a\r\nb", "a=b", "a,b", "\"a\"", "a\0", "é"]).prop_map(str::to_owned),
+        1 => select(vec!["", " ", ";", "a; Secure", "a\r\nb", "a=b", "a,b", "\"a\"", "a\0", "é"])
+            .prop_map(str::to_owned),
     ]
 }
 
 fn any_config() -> impl Strategy<Value = CookieConfig> {
     let case = any::<u16>();
-    let prefix = select(vec![
-        "",
-        "",
-        "__Host-",
-        "__Secure-",
-        "__Http-",
-        "__Host-Http-",
-        "__Secure-__Host-",
-    ]);
+    let prefix = select(vec!["", "", "__Host-", "__Secure-", "__Http-", "__Host-Http-", "__Secure-__Host-"]);
     let name = (prefix, case, any_text()).prop_map(|(prefix, case, rest)| {
         let prefix: String = prefix
             .chars()
             .enumerate()
-            .map(|(at, c)| {
-                if case >> (at % 16) & 1 == 1 {
-                    c.to_ascii_uppercase()
-                } else {
-                    c
-                }
-            })
+            .map(|(at, c)| if case >> (at % 16) & 1 == 1 { c.to_ascii_uppercase() } else { c })
             .collect();
         prefix + &rest
     });
@@ -709,7 +534,7 @@ fn any_config() -> impl Strategy<Value = CookieConfig> {
             secure,
             http_only,
             partitioned,
-            browser_session,
+            lifetime: if browser_session { Lifetime::BrowserSession } else { Lifetime::Ttl },
         },
     )
 }
@@ -756,7 +581,7 @@ proptest! {
             secure: config.secure,
             http_only: config.http_only,
             partitioned: config.partitioned,
-            max_age: (!config.browser_session).then_some(lives.secs_rounded_up() as i64),
+            max_age: (config.lifetime == Lifetime::Ttl).then_some(lives.secs_rounded_up() as i64),
             expires: None,
         });
         // What the browser keeps comes back and is ours, on the very path it was set for.

@@ -34,8 +34,7 @@ impl Clock {
     }
 
     pub fn advance(&self, by: Duration) {
-        self.0
-            .fetch_add(by.as_millis().try_into().unwrap(), Ordering::SeqCst);
+        self.0.fetch_add(by.as_millis().try_into().unwrap(), Ordering::SeqCst);
     }
 
     pub fn now(&self) -> SystemTime {

@@ -225,7 +225,9 @@ impl Spy {
 }
 
 /// Lets `work` happen in between.
-pub fn meanwhile<F: Future<Output = ()> + Send + 'static>(work: impl Fn() -> F + Send + Sync + 'static) -> Meanwhile {
+pub fn meanwhile<F: Future<Output = ()> + Send + 'static>(
+    work: impl Fn() -> F + Send + Sync + 'static,
+) -> Meanwhile {
     Arc::new(move || Box::pin(work()))
 }
 

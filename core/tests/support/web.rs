@@ -1,6 +1,5 @@
 //! A browser and an application: requests without a network, and a cookie jar.
 
-
 use std::collections::BTreeMap;
 
 use axum::{Router, body::Body};
@@ -34,11 +33,7 @@ pub struct Reply {
 impl Reply {
     /// The Set-Cookie headers, as text.
     pub fn set_cookies(&self) -> Vec<&str> {
-        self.headers
-            .get_all(header::SET_COOKIE)
-            .iter()
-            .map(|value| value.to_str().unwrap())
-            .collect()
+        self.headers.get_all(header::SET_COOKIE).iter().map(|value| value.to_str().unwrap()).collect()
     }
 
     /// The one Set-Cookie header.
@@ -68,9 +63,7 @@ impl Browser {
 
     /// A browser that holds `ticket` as its session cookie.
     pub fn with(ticket: &str) -> Self {
-        Self {
-            jar: BTreeMap::from([(COOKIE.to_owned(), ticket.to_owned())]),
-        }
+        Self { jar: BTreeMap::from([(COOKIE.to_owned(), ticket.to_owned())]) }
     }
 
     /// The session cookie's value.
@@ -94,11 +87,7 @@ impl Browser {
     pub async fn peek(&self, app: &Router, path: &str) -> Reply {
         let mut request = Request::builder().uri(path);
         if !self.jar.is_empty() {
-            let pairs: Vec<_> = self
-                .jar
-                .iter()
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect();
+            let pairs: Vec<_> = self.jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
             request = request.header(header::COOKIE, pairs.join("; "));
         }
         send(app, request.body(Body::empty()).unwrap()).await
@@ -123,9 +112,5 @@ pub async fn send(app: &Router, request: Request<Body>) -> Reply {
     let response = app.clone().oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-    Reply {
-        status: parts.status,
-        headers: parts.headers,
-        body: String::from_utf8(body.to_vec()).unwrap(),
-    }
+    Reply { status: parts.status, headers: parts.headers, body: String::from_utf8(body.to_vec()).unwrap() }
 }
