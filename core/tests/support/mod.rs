@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // Each test file uses its part.
 
 pub mod logs;
+pub mod shape;
 pub mod spy;
 pub mod visitor;
 #[cfg(feature = "axum-core-0_5")]

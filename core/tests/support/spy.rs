@@ -309,3 +309,18 @@ impl IndexedStore for Spy {
         self.call(call, Write::Nothing, self.store.destroy_user(user, except)).await
     }
 }
+
+/// Shows what happens, not who is let in.
+impl fmt::Debug for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fail(kind) => write!(f, "Fail({kind:?})"),
+            Self::LoseReply(kind) => write!(f, "LoseReply({kind:?})"),
+            Self::Hang => f.write_str("Hang"),
+            Self::HangApplied => f.write_str("HangApplied"),
+            Self::Late(calls) => write!(f, "Late({calls})"),
+            Self::Before(_) => f.write_str("Before"),
+            Self::After(_) => f.write_str("After"),
+        }
+    }
+}
