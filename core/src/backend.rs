@@ -78,6 +78,17 @@ impl Backend {
         }
     }
 
+    /// As [`AtomicStore::touch`](crate::AtomicStore::touch). Without it the value is read and written back.
+    pub(crate) async fn touch(&self, key: &Key, ttl: Ttl) -> Result<bool> {
+        if let Some(atomic) = self.store.as_atomic() {
+            return self.within("touch", atomic.touch(key, ttl)).await;
+        }
+        match self.get(key).await? {
+            Some(value) => self.within("set", self.store.set(key, value, ttl)).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
     pub(crate) async fn destroy(&self, key: &Key) -> Result<bool> {
         self.within("destroy", self.store.destroy(key)).await
     }

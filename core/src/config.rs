@@ -13,7 +13,8 @@ use crate::{
     expiry::Expiry,
     gate::{Gate, OnOutage},
     keyring::Keyring,
-    record::{Millis, NonceSource},
+    profile::Profile,
+    record::Millis,
     store::{Guarantee, Store},
 };
 
@@ -214,9 +215,8 @@ impl<A: From<Engine>> Builder<A> {
             rolling: self.rolling,
             allow_empty: self.allow_empty,
             save_on_server_error: self.save_on_server_error,
-            max_record: self.max_record,
             clock: self.clock,
-            nonces: NonceSource::new()?,
+            profile: Profile::native(self.max_record)?,
             tasks: TaskTracker::new(),
         };
         Ok(A::from(Engine::new(settings)))
@@ -245,9 +245,8 @@ pub(crate) struct Settings {
     pub(crate) rolling: bool,
     pub(crate) allow_empty: bool,
     pub(crate) save_on_server_error: bool,
-    pub(crate) max_record: usize,
     clock: Arc<ClockFn>,
-    pub(crate) nonces: NonceSource,
+    pub(crate) profile: Profile,
     /// Commits of several steps run here, where a client that hangs up cannot stop them half-way.
     pub(crate) tasks: TaskTracker,
 }

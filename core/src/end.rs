@@ -7,7 +7,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     event,
     handle::{Access, Handle, Refusal, Stored},
-    record::{Decoded, decode},
+    record::Decoded,
     store::Swapped,
 };
 
@@ -73,7 +73,7 @@ async fn remove(handle: &Handle, mut stored: Stored) -> Result<Ended> {
             }
             Err(error) => return Err(error),
         };
-        match decode(&current, handle.settings.max_record) {
+        match handle.settings.profile.records.decode(&stored.key, &current) {
             Ok(Decoded::Tombstone) => return Ok(Ended::Lost(Refusal::Moved)),
             Ok(Decoded::Session(_)) => {}
             Err(error) => {
@@ -134,7 +134,8 @@ pub(crate) async fn reload(handle: &Handle) -> Result<()> {
         }
     };
     let found = handle.settings.backend.get(&stored.key).await?;
-    let refusal = match found.map(|bytes| (decode(&bytes, handle.settings.max_record), bytes)) {
+    let records = &handle.settings.profile.records;
+    let refusal = match found.map(|bytes| (records.decode(&stored.key, &bytes), bytes)) {
         None => Refusal::Gone,
         Some((Ok(Decoded::Session(record)), bytes)) => {
             handle.lock().install(Stored { bytes, ..stored }, record);

@@ -20,7 +20,7 @@ use crate::{
     handle::{Access, Handle, Refusal, State, Stored},
     headers::HeaderEdits,
     plan::{Plan, Ticket, decide},
-    record::{Decoded, decode},
+    record::Decoded,
     session::LazySession,
     store::{Guarantee, Store},
 };
@@ -204,12 +204,12 @@ async fn load_once(handle: &Handle) -> Result<()> {
             event::hostile_cookie();
             continue;
         };
-        let key = ticket.id.key();
+        let key = settings.profile.key(&ticket.id)?;
         let Some(bytes) = settings.backend.get(&key).await? else {
             event::unknown(&key);
             continue;
         };
-        match decode(&bytes, settings.max_record) {
+        match settings.profile.records.decode(&key, &bytes) {
             Ok(Decoded::Session(record)) if over(settings, record.meta.deadline) => event::unknown(&key),
             Ok(Decoded::Session(record)) => {
                 let mut state = handle.lock();

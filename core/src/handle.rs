@@ -14,7 +14,7 @@ use crate::{
     id::{Key, SessionId},
     oplog::{Op, OpLog, replay},
     plan::{Facts, Save, Standing, Ticket},
-    record::{Decoded, Meta, Record, decode},
+    record::{Decoded, Meta, Record},
 };
 
 /// One request's session. Every `Session` and `LazySession` of the request is a pointer to this.
@@ -188,11 +188,12 @@ impl Handle {
     /// # Errors
     /// As [`rebase`](Self::rebase), and [`ErrorKind::Corrupt`] if the known bytes cannot be read.
     pub(crate) fn rebuild(&self) -> Result<()> {
-        let bytes = match &self.lock().access {
-            Access::Stored(stored) => Some(stored.bytes.clone()),
+        let stored = match &self.lock().access {
+            Access::Stored(stored) => Some(stored.clone()),
             Access::Fresh | Access::Refused(_) => None,
         };
-        match bytes.map(|bytes| decode(&bytes, self.settings.max_record)).transpose()? {
+        let records = &self.settings.profile.records;
+        match stored.map(|stored| records.decode(&stored.key, &stored.bytes)).transpose()? {
             Some(Decoded::Session(record)) => self.rebase(&record),
             Some(Decoded::Tombstone) | None => self.rebase(&self.blank()),
         }

@@ -32,12 +32,15 @@ mod id;
 mod keyring;
 mod oplog;
 mod plan;
+mod profile;
 mod record;
 mod relocate;
 mod session;
 mod status;
 mod store;
+mod swap;
 mod value;
+mod work;
 
 pub use async_trait::async_trait;
 pub use bytes::Bytes;

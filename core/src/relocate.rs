@@ -5,12 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    commit::{Fate, Work},
+    commit::Fate,
     error::Result,
     event,
     handle::{Refusal, Stored},
-    record::{Decoded, decode, encode_tombstone},
+    record::Decoded,
     store::{Swapped, Ttl},
+    work::Work,
 };
 
 /// How long the old key is kept from being taken for an unknown one: longer than any request under way should run.
@@ -37,20 +38,20 @@ impl Work<'_> {
             self.discard_target().await;
             return Err(error);
         }
-        let tombstone = encode_tombstone(&self.settings.nonces, self.settings.now());
-        let fate = self.take_over(&old, &tombstone).await;
+        let tombstone = self.settings.profile.records.tombstone(&old.key, self.settings.now())?;
+        let fate = self.take_over(&old, tombstone.as_ref()).await;
         match &fate {
             Ok(Fate::Done) => event::cycled(&old.key, &self.target.key),
             Ok(Fate::Lost(_)) => self.discard_target().await,
             Err(_) => {
-                self.revive(&old, &tombstone).await;
+                self.revive(&old, tombstone.as_ref()).await;
                 self.discard_target().await;
             }
         }
         fate
     }
 
-    async fn take_over(&mut self, old: &Stored, tombstone: &Bytes) -> Result<Fate> {
+    async fn take_over(&mut self, old: &Stored, tombstone: Option<&Bytes>) -> Result<Fate> {
         // The entry of the new key is there before the old key dies: "log out everywhere" misses neither.
         self.bind().await?;
         loop {
@@ -70,13 +71,19 @@ impl Work<'_> {
         }
     }
 
-    /// Swaps the old record for the tombstone. A lost reply is settled by reading: the tombstone is one of a kind.
-    async fn retire(&mut self, old: &Stored, tombstone: &Bytes) -> Result<Retired> {
+    /// Swaps the old record for the tombstone, or removes it where the format has none. A lost reply is settled by
+    /// reading: the tombstone is one of a kind. An absent record may be somebody's logout, so the race counts as lost.
+    async fn retire(&mut self, old: &Stored, tombstone: Option<&Bytes>) -> Result<Retired> {
         let backend = &self.settings.backend;
         let mut lost_replies = 0;
         loop {
-            let current = match backend.replace(&old.key, &self.base, tombstone.clone(), TOMBSTONE_TTL).await
-            {
+            let swapped = match tombstone {
+                Some(tombstone) => {
+                    backend.replace(&old.key, &self.base, tombstone.clone(), TOMBSTONE_TTL).await
+                }
+                None => backend.remove(&old.key, &self.base).await,
+            };
+            let current = match swapped {
                 Ok(Swapped::Done) => return Ok(Retired::Done),
                 Ok(Swapped::Gone) => return Ok(Retired::Lost(Refusal::Gone)),
                 Ok(Swapped::Conflict(current)) => current,
@@ -91,10 +98,10 @@ impl Work<'_> {
                 }
                 Err(error) => return Err(error),
             };
-            if current == *tombstone {
+            if tombstone == Some(&current) {
                 return Ok(Retired::Done);
             }
-            return Ok(match decode(&current, self.settings.max_record)? {
+            return Ok(match self.settings.profile.records.decode(&old.key, &current)? {
                 Decoded::Tombstone => Retired::Lost(Refusal::Moved),
                 Decoded::Session(_) => Retired::Changed(current),
             });
@@ -119,7 +126,9 @@ impl Work<'_> {
     }
 
     /// Makes the old record work again, in case its tombstone was written though no reply said so.
-    async fn revive(&mut self, old: &Stored, tombstone: &Bytes) {
+    async fn revive(&mut self, old: &Stored, tombstone: Option<&Bytes>) {
+        // What was removed is not brought back: that could undo a logout.
+        let Some(tombstone) = tombstone else { return };
         let backend = &self.settings.backend;
         let left = self.settings.expiry.left(&self.meta, self.settings.now()).unwrap_or(Ttl::MIN);
         for _ in 0..3 {

@@ -1,0 +1,109 @@
+//! A wire format in one value: how an id becomes a key, how a record becomes bytes, how a session is renewed.
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    document::Document,
+    error::Result,
+    id::{Key, SessionId},
+    record::{self, Decoded, Meta, Millis, NonceSource},
+};
+
+/// The format of keys and records.
+///
+/// The engine asks this seam and nothing else about formats, so one that another program shares can take its place.
+/// `native` is the one there is so far: keys are hashes of ids, and records are versioned JSON objects.
+#[derive(Clone)]
+pub(crate) struct Profile {
+    pub(crate) keys: KeyRule,
+    pub(crate) records: Arc<dyn RecordCodec>,
+    pub(crate) renewal: Renewal,
+}
+
+/// How the id in the ticket becomes the key in the store.
+#[derive(Clone, Debug)]
+pub(crate) enum KeyRule {
+    /// SHA-256: a leaked database holds no usable ticket.
+    Hashed,
+    /// A prefix and the id itself, where another program does it so.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the foreign formats use it"))]
+    Prefixed(Box<str>),
+}
+
+/// How a session that was only read lives on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Renewal {
+    /// The record is written anew with the time of its renewal.
+    Rewrite,
+    /// The store is told the new ttl; the record stays as it is, byte for byte.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the foreign formats use it"))]
+    Touch,
+}
+
+/// Turns records into stored bytes and back.
+///
+/// The key is the one the bytes are stored under: a codec that encrypts binds them to it.
+pub(crate) trait RecordCodec: fmt::Debug + Send + Sync {
+    /// # Errors
+    /// [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge).
+    fn encode(&self, key: &Key, meta: &Meta, data: &Document) -> Result<Bytes>;
+
+    /// # Errors
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt), quoting nothing.
+    fn decode(&self, key: &Key, bytes: &Bytes) -> Result<Decoded>;
+
+    /// Returns what a moved session leaves under its old key; `None` if the format knows no such thing, and the old
+    /// record is removed instead.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    fn tombstone(&self, key: &Key, now: Millis) -> Result<Option<Bytes>>;
+}
+
+impl Profile {
+    /// Returns Cloakroom's own format.
+    pub(crate) fn native(limit: usize) -> Result<Self> {
+        let records = Arc::new(NativeCodec { nonces: NonceSource::new()?, limit });
+        Ok(Self { keys: KeyRule::Hashed, records, renewal: Renewal::Rewrite })
+    }
+
+    /// Returns the key of an id.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) when prefix and id are too long together.
+    pub(crate) fn key(&self, id: &SessionId) -> Result<Key> {
+        match &self.keys {
+            KeyRule::Hashed => Ok(id.key()),
+            KeyRule::Prefixed(prefix) => Key::new(format!("{prefix}{}", id.expose())),
+        }
+    }
+}
+
+impl fmt::Debug for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Profile").field("records", &self.records).finish_non_exhaustive()
+    }
+}
+
+/// Versioned JSON objects, each write different from every other by its nonce.
+#[derive(Debug)]
+struct NativeCodec {
+    nonces: NonceSource,
+    limit: usize,
+}
+
+impl RecordCodec for NativeCodec {
+    fn encode(&self, _: &Key, meta: &Meta, data: &Document) -> Result<Bytes> {
+        record::encode(meta, data, &self.nonces, self.limit)
+    }
+
+    fn decode(&self, _: &Key, bytes: &Bytes) -> Result<Decoded> {
+        record::decode(bytes, self.limit)
+    }
+
+    fn tombstone(&self, _: &Key, now: Millis) -> Result<Option<Bytes>> {
+        Ok(Some(record::encode_tombstone(&self.nonces, now)))
+    }
+}

@@ -1,0 +1,219 @@
+//! The single writes of a commit: create, and compare-and-swap with replay; lost replies are settled by reading.
+
+use bytes::Bytes;
+
+use crate::{
+    commit::{Fate, unknown_outcome},
+    error::{Error, ErrorKind, Result},
+    event,
+    handle::Refusal,
+    oplog::replay,
+    plan::Plan,
+    profile::Renewal,
+    record::Decoded,
+    store::Swapped,
+    work::Work,
+};
+
+impl Work<'_> {
+    /// Writes the by-user index entry of the target.
+    // `&mut`, here and in the steps of a move: the changes are `Send`, and need not be `Sync`.
+    pub(crate) async fn bind(&mut self) -> Result<()> {
+        let Some(user) = self.meta.user.as_deref() else {
+            return Ok(());
+        };
+        let longest = self.settings.expiry.longest(&self.meta, self.settings.now());
+        self.settings.backend.bind(&self.target.key, user, longest).await
+    }
+
+    /// Stores a new session, and its index entry before its cookie is sent.
+    pub(crate) async fn create_bound(&mut self) -> Result<Fate> {
+        self.create().await?;
+        if self.binds
+            && let Err(error) = self.bind().await
+        {
+            self.discard_target().await;
+            return Err(error);
+        }
+        event::created(&self.target.key);
+        Ok(Fate::Done)
+    }
+
+    /// Stores the target under its new key. A lost reply is settled by reading.
+    pub(crate) async fn create(&mut self) -> Result<()> {
+        let backend = &self.settings.backend;
+        for _ in 0..3 {
+            self.note_attempt();
+            let doubt = match backend.create(&self.target.key, self.target.bytes.clone(), self.ttl).await {
+                Ok(true) => return Ok(()),
+                // The key is taken: by an earlier try of ours, or the source of ids repeats itself.
+                Ok(false) => Error::new(ErrorKind::Backend)
+                    .operation("create")
+                    .hint("a new id is already in use: the source of ids repeats itself"),
+                Err(error) if error.kind().leaves_doubt() => error,
+                Err(error) => {
+                    self.forget_attempt();
+                    return Err(error);
+                }
+            };
+            match backend.get(&self.target.key).await {
+                Ok(Some(found)) if found == self.target.bytes => return Ok(()),
+                Ok(None) => {}
+                _ => return Err(doubt),
+            }
+        }
+        Err(Error::new(ErrorKind::Unavailable)
+            .operation("create")
+            .hint("the store lost the reply three times"))
+    }
+
+    pub(crate) async fn replace_bound(&mut self) -> Result<Fate> {
+        if self.binds {
+            self.bind().await?;
+        }
+        let fate = self.replace().await?;
+        if matches!(fate, Fate::Done) {
+            event::saved(&self.target.key, self.conflicts);
+        }
+        Ok(fate)
+    }
+
+    /// Swaps the stored record for this request's, replaying its changes on whatever others stored meanwhile.
+    async fn replace(&mut self) -> Result<Fate> {
+        let backend = &self.settings.backend;
+        let mut lost_replies = 0;
+        loop {
+            self.note_attempt();
+            let value = self.target.bytes.clone();
+            let current = match backend.replace(&self.target.key, &self.base, value, self.ttl).await {
+                Ok(Swapped::Done) => return Ok(Fate::Done),
+                Ok(Swapped::Gone) => return Ok(Fate::Lost(Refusal::Gone)),
+                Ok(Swapped::Conflict(current)) => {
+                    // An attempt that was answered is in no doubt, unless an earlier one with the same bytes is.
+                    if lost_replies == 0 && self.attempt(&current).is_none() {
+                        self.forget_attempt();
+                    }
+                    current
+                }
+                Err(error) if error.kind().leaves_doubt() => {
+                    lost_replies += 1;
+                    match backend.get(&self.target.key).await {
+                        Ok(None) => return Ok(Fate::Lost(Refusal::Gone)),
+                        Ok(Some(current)) if self.attempt(&current).is_some() => current,
+                        Ok(Some(current)) if current == self.base && lost_replies <= 3 => continue,
+                        _ => return Err(error),
+                    }
+                }
+                Err(error) => {
+                    self.forget_attempt();
+                    return Err(error);
+                }
+            };
+            if let Some(through) = self.attempt(&current) {
+                self.ops.retain(|(number, _)| through.is_none_or(|through| *number > through));
+                if self.ops.is_empty() {
+                    return self.found_applied(current);
+                }
+                // An earlier write of this request was applied late; the changes made since go on top of it.
+                self.attempts.clear();
+            }
+            if !self.attempts.is_empty() {
+                return Err(unknown_outcome());
+            }
+            if let Some(refusal) = self.replay_on(current)? {
+                return Ok(Fate::Lost(refusal));
+            }
+        }
+    }
+
+    /// The stored record is a write of ours whose reply was lost.
+    fn found_applied(&mut self, current: Bytes) -> Result<Fate> {
+        if let Decoded::Session(record) = self.settings.profile.records.decode(&self.target.key, &current)? {
+            self.meta = record.meta.clone();
+            self.replayed = Some(record);
+        }
+        self.target.bytes = current;
+        Ok(Fate::Done)
+    }
+
+    /// Builds the next write on what others stored: their record with this request's changes done again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Contention`] after 16 conflicts; [`ErrorKind::Corrupt`] when it cannot be read.
+    pub(crate) fn replay_on(&mut self, current: Bytes) -> Result<Option<Refusal>> {
+        self.conflicts += 1;
+        if self.conflicts > 16 {
+            return Err(Error::new(ErrorKind::Contention)
+                .operation("save")
+                .hint("16 other writers came first, one after the other; nothing was written"));
+        }
+        let mut record = match self.settings.profile.records.decode(self.base_key(), &current)? {
+            Decoded::Session(record) => record,
+            Decoded::Tombstone => return Ok(Some(Refusal::Moved)),
+        };
+        replay(&self.ops, &mut record)?;
+        let now = self.settings.now();
+        if !matches!(self.plan, Plan::Replace { renew: false }) {
+            record.meta.renewed = now;
+        }
+        let Some(ttl) = self.settings.expiry.left(&record.meta, now) else {
+            return Ok(Some(Refusal::Gone));
+        };
+        self.target.bytes =
+            self.settings.profile.records.encode(&self.target.key, &record.meta, &record.data)?;
+        self.ttl = ttl;
+        self.meta = record.meta.clone();
+        self.base = current;
+        self.replayed = Some(record);
+        Ok(None)
+    }
+
+    /// Writes the record anew with a new renewal time. A failure is an event, not an error: nothing else depends on
+    /// it, and the next request tries again.
+    pub(crate) async fn renew(mut self) {
+        let backend = &self.settings.backend;
+        let swapped = match self.settings.profile.renewal {
+            Renewal::Rewrite => {
+                let value = self.target.bytes.clone();
+                backend.replace(&self.target.key, &self.base, value, self.ttl).await
+            }
+            Renewal::Touch => {
+                self.target.bytes = self.base.clone();
+                let touched = backend.touch(&self.target.key, self.ttl).await;
+                touched.map(|there| if there { Swapped::Done } else { Swapped::Gone })
+            }
+        };
+        match swapped {
+            Ok(Swapped::Done) => {
+                if self.meta.user.is_some()
+                    && let Err(error) = self.bind().await
+                {
+                    event::unbound(&self.target.key, &error);
+                }
+                // Cannot fail without a replay.
+                let _ = self.publish();
+            }
+            // Another request wrote first, and renewed it: its response carries the cookie.
+            Ok(Swapped::Conflict(_)) => {}
+            Ok(Swapped::Gone) => {
+                self.give_up(Refusal::Gone);
+            }
+            Err(error) => event::renewal_failed(&self.target.key, &error),
+        }
+    }
+
+    /// Removes what was stored under a new key and shall not be. Tried three times; what remains ends with its ttl.
+    pub(crate) async fn discard_target(&mut self) {
+        let mut outcome = Ok(false);
+        for _ in 0..3 {
+            outcome = self.settings.backend.destroy(&self.target.key).await;
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        if let Err(error) = outcome {
+            event::left_over(&self.target.key, &error);
+        }
+        self.attempts.clear();
+    }
+}

@@ -1,0 +1,213 @@
+//! One commit under way: the changes taken out of a handle's log, and the write they have become.
+
+use std::mem;
+
+use bytes::Bytes;
+
+use crate::{
+    commit::Trigger,
+    config::Settings,
+    error::{Error, ErrorKind, Result},
+    event,
+    handle::{Access, Attempt, Doubt, Handle, Refusal, Stored},
+    id::{Key, SessionId},
+    oplog::Op,
+    plan::{Plan, Ticket, decide},
+    record::{Meta, Record},
+    store::Ttl,
+};
+
+/// Records larger than this are reported, once a commit.
+const SOFT_LIMIT: usize = 64 * 1024;
+
+/// What [`Work::begin`] finds.
+pub(crate) enum Begun<'h> {
+    Nothing,
+    /// It takes more than one write, and this is no task yet.
+    HasSteps,
+    Work(Box<Work<'h>>),
+}
+
+/// One commit: the changes taken out of the log, and the write they have become.
+///
+/// Dropped before its end, it puts the changes back and notes what it cannot know.
+pub(crate) struct Work<'h> {
+    handle: &'h Handle,
+    pub(crate) settings: &'h Settings,
+    pub(crate) plan: Plan,
+    ticket: Ticket,
+    pub(crate) ops: Vec<(u64, Op)>,
+    /// What is stored under the old key: the expected value of the swap. Empty for a new session.
+    pub(crate) base: Bytes,
+    pub(crate) old: Option<Stored>,
+    /// Where the record goes, and what is written there.
+    pub(crate) target: Stored,
+    pub(crate) meta: Meta,
+    pub(crate) ttl: Ttl,
+    /// The record after a replay; without one, the handle's view is what was written.
+    pub(crate) replayed: Option<Record>,
+    pub(crate) conflicts: u32,
+    /// Writes whose outcome is not known.
+    pub(crate) attempts: Vec<Attempt>,
+    /// The by-user index entry is to be written as well.
+    pub(crate) binds: bool,
+    finished: bool,
+}
+
+impl<'h> Work<'h> {
+    /// Decides, and takes the changes. `None` if nothing is to be written; what is owed to the browser is noted.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLarge`], with the changes left in the log; [`ErrorKind::Committed`] for a session that cannot
+    /// be created or moved any more, since its cookie could not be sent.
+    pub(crate) fn begin(handle: &'h Handle, trigger: Trigger, in_task: bool) -> Result<Begun<'h>> {
+        let settings = &*handle.settings;
+        let mut state = handle.lock();
+        if let Some(failure) = state.failure.take() {
+            return Err(failure);
+        }
+        let server_error = matches!(trigger, Trigger::Response { server_error: true });
+        let (plan, ticket) = decide(&state.facts(settings, server_error));
+        let user_changed = state.log.iter().any(|op| matches!(op, Op::User(_)));
+        let rewrites = matches!(plan, Plan::Replace { renew: false });
+        let binds = state.record.meta.user.is_some() && (!rewrites || user_changed);
+        let writes = !matches!(plan, Plan::Nothing | Plan::Forget);
+        if !in_task && writes && (plan == Plan::Move || binds) {
+            return Ok(Begun::HasSteps);
+        }
+        let now = settings.now();
+        let mut meta = state.record.meta.clone();
+        let (id, old) = match (plan, &state.access) {
+            (Plan::Nothing | Plan::Forget, _) | (_, Access::Refused(_)) => {
+                state.owe(ticket);
+                return Ok(Begun::Nothing);
+            }
+            (Plan::Create, _) => {
+                meta.created = now;
+                meta.renewed = now;
+                meta.deadline = settings.expiry.deadline(now);
+                (state.next_id.clone().map_or_else(SessionId::generate, Ok)?, None)
+            }
+            (Plan::Move, Access::Stored(stored)) => {
+                meta.renewed = now;
+                (state.next_id.clone().map_or_else(SessionId::generate, Ok)?, Some(stored.clone()))
+            }
+            (_, Access::Stored(stored)) => {
+                if matches!(plan, Plan::Renew | Plan::Replace { renew: true }) {
+                    meta.renewed = now;
+                }
+                (stored.id.clone(), Some(stored.clone()))
+            }
+            (_, Access::Fresh) => return Ok(Begun::Nothing),
+        };
+        if state.closed && matches!(trigger, Trigger::Explicit) && matches!(plan, Plan::Create | Plan::Move) {
+            return Err(Error::new(ErrorKind::Committed).hint("the new cookie can no longer be sent"));
+        }
+        let key = match (&plan, &old) {
+            (Plan::Create | Plan::Move, _) | (_, None) => settings.profile.key(&id)?,
+            (_, Some(stored)) => stored.key.clone(),
+        };
+        // Encoded while locked: this is pure computation, and the view need not be copied for it.
+        let bytes = settings.profile.records.encode(&key, &meta, &state.record.data)?;
+        let ttl = settings.expiry.left(&meta, now).unwrap_or(Ttl::MIN);
+        if bytes.len() > SOFT_LIMIT {
+            event::large(&key, bytes.len());
+        }
+        let ops = state.log.take();
+        let attempts = state.doubt.take().map(|doubt| doubt.attempts).unwrap_or_default();
+        Ok(Begun::Work(Box::new(Self {
+            handle,
+            settings,
+            plan,
+            ticket,
+            binds,
+            ops,
+            base: old.as_ref().map(|stored| stored.bytes.clone()).unwrap_or_default(),
+            old,
+            target: Stored { id, key, bytes },
+            meta,
+            ttl,
+            replayed: None,
+            conflicts: 0,
+            attempts,
+            finished: false,
+        })))
+    }
+
+    /// Notes a write that is about to be made, for the case that its outcome stays unknown.
+    pub(crate) fn note_attempt(&mut self) {
+        if self.attempts.last().is_none_or(|last| last.bytes != self.target.bytes) {
+            let through = self.ops.last().map(|(number, _)| *number);
+            self.attempts.push(Attempt { bytes: self.target.bytes.clone(), through });
+        }
+    }
+
+    /// Returns which change the write that `current` is held last, if `current` is a write of this request.
+    pub(crate) fn attempt(&self, current: &Bytes) -> Option<Option<u64>> {
+        self.attempts.iter().find(|attempt| attempt.bytes == current).map(|attempt| attempt.through)
+    }
+
+    pub(crate) fn forget_attempt(&mut self) {
+        self.attempts.pop();
+    }
+
+    /// Tells the handle what is stored now.
+    pub(crate) fn publish(&mut self) -> Result<()> {
+        self.finished = true;
+        let replayed = self.replayed.take();
+        {
+            let mut state = self.handle.lock();
+            state.access = Access::Stored(self.target.clone());
+            state.record.meta = self.meta.clone();
+            state.changed = !state.log.is_empty();
+            state.end_moved = false;
+            state.renewed |= self.plan != (Plan::Replace { renew: false });
+            state.owe(self.ticket);
+            if self.ticket == Ticket::Send {
+                state.old_signature = false;
+            }
+            if matches!(self.plan, Plan::Create | Plan::Move) {
+                state.next_id = None;
+                state.destroyed = false;
+            }
+        }
+        replayed.map_or(Ok(()), |record| self.handle.rebase(&record))
+    }
+
+    /// Returns the key whose record the changes are made on.
+    pub(crate) fn base_key(&self) -> &Key {
+        self.old.as_ref().map_or(&self.target.key, |old| &old.key)
+    }
+
+    /// Drops the changes: the session is not this request's any more.
+    pub(crate) fn give_up(&mut self, refusal: Refusal) -> Error {
+        self.finished = true;
+        let key = self.base_key();
+        match refusal {
+            Refusal::Moved => event::moved(key),
+            Refusal::Gone | Refusal::Corrupt | Refusal::Outage => event::gone(key),
+        }
+        self.handle.lock().refuse(refusal, self.handle.blank());
+        Error::new(ErrorKind::Gone)
+            .operation("save")
+            .hint("the session ended or moved to a new id while this request was under way; its changes are dropped")
+    }
+}
+
+impl Drop for Work<'_> {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        let mut state = self.handle.lock();
+        state.log.put_back(mem::take(&mut self.ops));
+        // A renewal notes no attempt: whether it was applied makes no difference. A move cleans up behind itself.
+        if self.attempts.is_empty() || self.plan == Plan::Move {
+            return;
+        }
+        if self.plan == Plan::Create {
+            state.next_id = Some(self.target.id.clone());
+        }
+        state.doubt = Some(Doubt { target: self.target.clone(), attempts: mem::take(&mut self.attempts) });
+    }
+}
