@@ -236,7 +236,7 @@ async fn load_once(handle: &Handle) -> Result<()> {
 }
 
 /// The absolute end has passed, though the store still has the record.
-fn over(settings: &Settings, deadline: Option<u64>) -> bool {
+pub(crate) fn over(settings: &Settings, deadline: Option<u64>) -> bool {
     deadline.is_some_and(|deadline| deadline <= settings.now())
 }
 
