@@ -59,9 +59,13 @@ impl Work<'_> {
                 Retired::Done => return Ok(Fate::Done),
                 Retired::Lost(refusal) => return Ok(Fate::Lost(refusal)),
                 Retired::Changed(current) => {
-                    let stored = self.target.bytes.clone();
+                    let (stored, user) = (self.target.bytes.clone(), self.meta.user.clone());
+                    self.settle_attempts(&current)?;
                     if let Some(refusal) = self.replay_on(current)? {
                         return Ok(Fate::Lost(refusal));
+                    }
+                    if self.meta.user != user {
+                        self.bind().await?;
                     }
                     if let Some(refusal) = self.rewrite(&stored).await? {
                         return Ok(Fate::Lost(refusal));

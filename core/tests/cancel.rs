@@ -1,4 +1,5 @@
 //! Futures dropped at every point, of whole requests and of single saves: before or after, never between.
+#![allow(clippy::unwrap_used, clippy::panic)] // What helps a test is a test.
 
 mod support;
 
@@ -105,7 +106,7 @@ async fn a_logout_that_has_begun_goes_on_without_its_client() {
             break;
         }
     }
-    assert!(begun > 1, "never dropped between begin and end");
+    assert!(begun > 0, "never dropped between begin and end");
 }
 
 /// What a handler goes on to do after its save was dropped, with what it adds to `n` and whether the id changes.

@@ -1,4 +1,5 @@
 //! Whatever call of the store fails, hangs or loses its reply: one working session, nothing doubled, nothing lost.
+#![allow(clippy::unwrap_used, clippy::panic)] // What helps a test is a test.
 
 mod support;
 
@@ -105,7 +106,7 @@ async fn a_call_that_is_applied_and_whose_reply_is_lost_leaves_one_working_sessi
                 one_working_session(shape, note, stage, before, failed).await;
                 // Reading tells what became of a write, so none of them needs to fail. A `bind` cannot be read, and a
                 // lost `get` is a failed load.
-                let unreadable = note.contains(&"bind") || note.contains("call 1 of [\"get\"");
+                let unreadable = note.contains("\"bind\"") || note.contains("call 1 of [\"get\"");
                 assert!(failed.is_none() || unreadable, "{note}");
             })
             .await;
@@ -128,7 +129,7 @@ async fn a_call_that_hangs_leaves_one_working_session() {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_fails_together_with_the_next_ones_leaves_a_working_session() {
     for shape in SHAPES {
-        for times in [2, 3, 4] {
+        for times in [2, 3] {
             for act in [Act::Fail(ErrorKind::Unavailable), Act::Fail(ErrorKind::Rejected), Act::Hang] {
                 sweep(shape, &act, times, async |note, stage, before, failed| {
                     one_working_session(shape, note, stage, before, failed).await;

@@ -1,5 +1,5 @@
 //! What the tests share: a clock to turn, a visitor who needs no framework, a store that watches and misbehaves.
-#![allow(dead_code, unreachable_pub)] // Each test file uses its part.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // Each test file uses its part.
 
 pub mod logs;
 pub mod shape;
