@@ -158,9 +158,9 @@ async fn an_error_of_before_save_is_a_failed_save() {
 async fn recover_lets_a_request_go_on_without_its_session_and_logs_nobody_out() {
     let store = Switch::new(Reference::new());
     let app = app().layer(layer_with(store.clone(), |b| {
-        b.recover(|error, _| async move {
-            if error.kind() == ErrorKind::Backend { Ok(()) } else { Err(error) }
-        })
+        b.recover(
+            |error, _| async move { if error.kind() == ErrorKind::Backend { Ok(()) } else { Err(error) } },
+        )
     }));
     let mut browser = Browser::new();
     browser.get(&app, "/count").await;

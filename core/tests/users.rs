@@ -56,7 +56,11 @@ async fn a_binding_follows_the_session_to_its_new_id_and_leaves_the_tombstone_al
     assert_eq!(store.keys_of("alice").await.unwrap(), [browser.key()]);
     assert_eq!(browser.get(&app, "/others").await.body, "0", "a session that has moved is no other session");
     let late = old.peek(&app, "/write").await;
-    assert_eq!((late.status, late.set_cookies().len()), (StatusCode::CONFLICT, 0), "the tombstone still guards");
+    assert_eq!(
+        (late.status, late.set_cookies().len()),
+        (StatusCode::CONFLICT, 0),
+        "the tombstone still guards"
+    );
 }
 
 #[tokio::test]
