@@ -233,7 +233,7 @@ mod tests {
     }
 
     fn meta() -> Meta {
-        Meta { created: 1, renewed: 2, deadline: None, ttl: None, user: None }
+        Meta { created: 1, renewed: 2, deadline: None, ttl: None, user: None, cookie: None }
     }
 
     fn document(value: &str) -> Document {

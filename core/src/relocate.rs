@@ -57,18 +57,30 @@ impl Work<'_> {
         self.bind().await?;
         loop {
             match self.retire(old, tombstone).await? {
-                Retired::Done => return Ok(Fate::Done),
+                Retired::Done => {
+                    self.unbind(old).await;
+                    return Ok(Fate::Done);
+                }
                 Retired::Lost(refusal) => return Ok(Fate::Lost(refusal)),
                 Retired::Changed(current) => {
                     let stored = self.target.bytes.clone();
                     if let Some(refusal) = self.replay_on(current)? {
                         return Ok(Fate::Lost(refusal));
                     }
+                    self.before_save().await?;
                     if let Some(refusal) = self.rewrite(&stored).await? {
                         return Ok(Fate::Lost(refusal));
                     }
                 }
             }
+        }
+    }
+
+    /// Lets the old key's index entry run out: ending the user's other sessions must not remove the tombstone.
+    async fn unbind(&mut self, old: &Stored) {
+        let Some(user) = self.meta.user.as_deref() else { return };
+        if let Err(error) = self.settings.backend.bind(&old.key, user, Ttl::MIN).await {
+            event::unbound(&old.key, &error);
         }
     }
 

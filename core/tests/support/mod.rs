@@ -1,5 +1,5 @@
 //! A browser and an application for the tests: requests without a network, a cookie jar, a clock to turn.
-#![allow(dead_code, unreachable_pub)] // Each test file uses its part.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // Each test file uses its part.
 
 use std::{
     collections::BTreeMap,
