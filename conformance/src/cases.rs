@@ -11,6 +11,7 @@ mod expiry;
 mod handles;
 mod indexed;
 mod keys;
+mod model;
 mod parallel;
 mod races;
 mod remove;
@@ -89,6 +90,9 @@ macro_rules! for_each_case {
                     a_dropped_destroy_leaves_the_value_or_nothing,
                     a_dropped_call_leaves_the_others_their_own_answers,
                 ]
+                model: [
+                    a_random_walk_agrees_with_the_model,
+                ]
             }
             atomic {
                 create: [
@@ -139,6 +143,9 @@ macro_rules! for_each_case {
                     touch_after_destroy_is_false_and_creates_nothing,
                     touch_changes_only_its_key,
                     a_dropped_touch_keeps_the_value,
+                ]
+                model: [
+                    a_random_walk_with_conditions_agrees_with_the_model,
                 ]
             }
             indexed {

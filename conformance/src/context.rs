@@ -82,7 +82,18 @@ impl Cx {
 
     /// Waits until `key` is gone. To be called right after a write with `ttl` has returned.
     pub(crate) async fn wait_gone(&self, store: &dyn Store, key: &Key, ttl: Ttl, rule: &str) -> Verdict {
-        let written = Instant::now();
+        self.wait_gone_since(store, key, Instant::now(), ttl, rule).await
+    }
+
+    /// Waits until `key`, which was written with `ttl` no later than `written`, is gone.
+    pub(crate) async fn wait_gone_since(
+        &self,
+        store: &dyn Store,
+        key: &Key,
+        written: Instant,
+        ttl: Ttl,
+        rule: &str,
+    ) -> Verdict {
         let mut nap = Duration::from_millis(1);
         sleep_until(written + ttl.duration()).await;
         loop {

@@ -176,7 +176,8 @@ impl<'h> Work<'h> {
                 replayed = Some(record);
             }
             state.changed = !state.log.is_empty();
-            state.cookie_stale = state.log.iter().any(Op::concerns_the_cookie);
+            let cookie_stale = state.log.iter().any(Op::concerns_the_cookie);
+            state.cookie_stale = cookie_stale;
             state.renewed |= self.plan != (Plan::Replace { renew: false });
             state.owe(self.ticket);
             if self.ticket == Ticket::Send {

@@ -109,9 +109,13 @@ async fn large_value_is_kept_or_refused(cx: &Cx, size: usize) -> Verdict {
     }
 }
 
-/// Bytes that differ from place to place, so that a value cut or put together wrongly shows.
+/// Bytes that repeat at a prime distance, so that a value cut or put together wrongly shows.
 fn patterned(size: usize) -> Bytes {
-    (0..size as u32).map(|place| (place.wrapping_mul(2_654_435_761) >> 24) as u8).collect::<Vec<u8>>().into()
+    let block: Vec<u8> =
+        (0..65_521_u32).map(|place| (place.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let mut value = block.repeat(size.div_ceil(block.len()));
+    value.truncate(size);
+    value.into()
 }
 
 pub(crate) async fn set_replaces_the_value(cx: Cx) -> Verdict {
