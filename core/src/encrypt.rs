@@ -425,7 +425,7 @@ mod tests {
         let data = document("");
         let mut seen = HashSet::new();
         let mut ones = [0_u32; 8 * NONCE];
-        let rounds = 20_000;
+        let rounds = 10_000;
         for _ in 0..rounds {
             let bytes = codec.encode(&key(), &meta(), &data).unwrap();
             let nonce: [u8; NONCE] = bytes[HEADER..HEADER + NONCE].try_into().unwrap();
