@@ -321,6 +321,20 @@ mod tests {
         assert_ne!(*a, secret(1));
     }
 
+    #[cfg(feature = "encrypt")]
+    #[test]
+    fn a_key_identifier_is_no_part_of_its_key_nor_of_any_other() {
+        let ring = Keyring::new([secret(1), secret(2)]);
+        let keys = ring.record_keys("encrypt").unwrap();
+        assert_ne!(keys[0].id, keys[1].id);
+        for RecordKey { id, .. } in &keys {
+            let others = keys.iter().map(|key| *key.secret).chain(ring.subkeys(SIGNING).map(|key| *key));
+            for key in others.chain([secret(1), secret(2)]) {
+                assert!(!key.windows(id.len()).any(|part| part == id));
+            }
+        }
+    }
+
     #[test]
     fn a_tag_has_one_text_only() {
         let ring = signer(&[1]);
