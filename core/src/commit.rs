@@ -137,7 +137,7 @@ async fn settle_doubt(handle: &Handle) -> Result<()> {
         }
         state.doubt = None;
         state.ticket = Ticket::Send;
-        state.next_id = None;
+        state.settle_on(&target.id);
         state.destroyed = false;
         state.access = Access::Stored(Stored { bytes: found, ..target });
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     commit::in_task,
+    engine::over,
     error::{Error, ErrorKind, Result},
     event,
     handle::{Access, Handle, Refusal, Stored},
@@ -22,10 +23,18 @@ pub(crate) async fn destroy(handle: &Arc<Handle>) -> Result<()> {
     let owned = Arc::clone(handle);
     in_task(handle, async move {
         let _one_at_a_time = owned.committing.acquire().await;
-        let stored = match &owned.lock().access {
-            Access::Stored(stored) => Some(stored.clone()),
-            Access::Fresh | Access::Refused(_) => None,
+        let (stored, doubtful) = {
+            let state = owned.lock();
+            match &state.access {
+                Access::Stored(stored) => (Some(stored.clone()), None),
+                // A new session whose `create` got no answer may be stored, though nobody has its id.
+                Access::Fresh => (None, state.doubt.as_ref().map(|doubt| doubt.target.key.clone())),
+                Access::Refused(_) => (None, None),
+            }
         };
+        if let Some(key) = doubtful {
+            owned.settings.backend.destroy(&key).await?;
+        }
         let ended = match stored {
             Some(stored) => remove(&owned, stored).await?,
             None => Ended::NothingStored,
@@ -61,12 +70,13 @@ async fn remove(handle: &Handle, mut stored: Stored) -> Result<Ended> {
     loop {
         let current = match backend.remove(&stored.key, &stored.bytes).await {
             Ok(Swapped::Done) => break,
+            // Removed by this call, whose reply was lost, as far as anybody can tell.
+            Ok(Swapped::Gone) if lost_replies > 0 => break,
             Ok(Swapped::Gone) => return Ok(Ended::Lost(Refusal::Gone)),
             Ok(Swapped::Conflict(current)) => current,
             Err(error) if error.kind().leaves_doubt() && lost_replies < 3 => {
                 lost_replies += 1;
                 match backend.get(&stored.key).await {
-                    // Removed: by this call, whose reply was lost, as far as anybody can tell.
                     Ok(None) => break,
                     Ok(Some(current)) => current,
                     Err(_) => return Err(error),
@@ -140,6 +150,9 @@ pub(crate) async fn reload(handle: &Handle) -> Result<()> {
     let records = &handle.settings.profile.records;
     let refusal = match found.map(|bytes| (records.decode(&stored.key, &bytes), bytes)) {
         None => Refusal::Gone,
+        Some((Ok(Decoded::Session(record)), _)) if over(&handle.settings, record.meta.deadline) => {
+            Refusal::Gone
+        }
         Some((Ok(Decoded::Session(record)), bytes)) => {
             handle.lock().install(Stored { bytes, ..stored }, record);
             return Ok(());

@@ -271,7 +271,7 @@ async fn is_valid(handle: &Arc<Handle>) -> Result<bool> {
 }
 
 /// The absolute end has passed, though the store still has the record.
-fn over(settings: &Settings, deadline: Option<u64>) -> bool {
+pub(crate) fn over(settings: &Settings, deadline: Option<u64>) -> bool {
     deadline.is_some_and(|deadline| deadline <= settings.now())
 }
 

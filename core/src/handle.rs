@@ -89,7 +89,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    fn error(self) -> Error {
+    pub(crate) fn error(self) -> Error {
         match self {
             Self::Gone => Error::new(ErrorKind::Gone).hint("the session ended while this request was under way"),
             Self::Moved => Error::new(ErrorKind::WritesRefused)
@@ -312,6 +312,13 @@ impl State {
     pub(crate) fn owe(&mut self, ticket: Ticket) {
         if ticket != Ticket::Keep {
             self.ticket = ticket;
+        }
+    }
+
+    /// Notes that the session is stored under `id`. An id asked for since is still to come.
+    pub(crate) fn settle_on(&mut self, id: &SessionId) {
+        if self.next_id.as_ref() == Some(id) {
+            self.next_id = None;
         }
     }
 

@@ -63,11 +63,15 @@ impl Work<'_> {
                 }
                 Retired::Lost(refusal) => return Ok(Fate::Lost(refusal)),
                 Retired::Changed(current) => {
-                    let stored = self.target.bytes.clone();
+                    let (stored, user) = (self.target.bytes.clone(), self.meta.user.clone());
+                    self.settle_attempts(&current)?;
                     if let Some(refusal) = self.replay_on(current)? {
                         return Ok(Fate::Lost(refusal));
                     }
                     self.before_save().await?;
+                    if self.meta.user != user {
+                        self.bind().await?;
+                    }
                     if let Some(refusal) = self.rewrite(&stored).await? {
                         return Ok(Fate::Lost(refusal));
                     }
@@ -76,10 +80,18 @@ impl Work<'_> {
         }
     }
 
-    /// Lets the old key's index entry run out: ending the user's other sessions must not remove the tombstone.
+    /// Takes the tombstone out of the user's index entries, so that ending the user's other sessions does not remove
+    /// it: its key is bound, as long as it stands, to a name that no user has.
     async fn unbind(&mut self, old: &Stored) {
-        let Some(user) = self.meta.user.as_deref() else { return };
-        if let Err(error) = self.settings.backend.bind(&old.key, user, Ttl::MIN).await {
+        let bound = match self.settings.profile.records.decode(&old.key, &self.base) {
+            Ok(Decoded::Session(record)) => record.meta.user.is_some(),
+            Ok(Decoded::Tombstone) | Err(_) => false,
+        };
+        if !bound {
+            return;
+        }
+        let nobody = format!("cloakroom: moved from {}", old.key.fingerprint());
+        if let Err(error) = self.settings.backend.bind(&old.key, &nobody, TOMBSTONE_TTL).await {
             event::unbound(&old.key, &error);
         }
     }

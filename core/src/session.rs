@@ -161,8 +161,9 @@ impl Session {
     /// stored already this works after the response as well, from a body that is still being streamed.
     ///
     /// # Errors
-    /// As [`update`](Self::update) and [`save`](Self::save). The change is then taken back from this session, unless
-    /// the error is [`ErrorKind::Timeout`] or [`ErrorKind::Unavailable`]: it may still have been stored.
+    /// As [`update`](Self::update) and [`save`](Self::save), and [`ErrorKind::WritesRefused`] under [`Save::Never`].
+    /// The change is then taken back from this session, unless the error is [`ErrorKind::Timeout`] or
+    /// [`ErrorKind::Unavailable`]: it may still have been stored.
     pub async fn update_now<T, F>(&self, key: &str, change: F) -> Result<T>
     where
         T: Serialize + DeserializeOwned + Clone + Send + 'static,
@@ -173,6 +174,11 @@ impl Session {
             match state.access {
                 Access::Stored(_) => {}
                 Access::Fresh | Access::Refused(_) => state.check_writable()?,
+            }
+            if state.save == Save::Never {
+                return Err(Error::new(ErrorKind::WritesRefused)
+                    .operation("update_now")
+                    .hint("set_save(Save::Never) keeps this request from storing anything"));
             }
         }
         let last = Arc::new(Mutex::new(None));
@@ -208,7 +214,11 @@ impl Session {
             let after = to_json(&value)?;
             seen(&value);
             let mut state = self.0.lock();
-            state.check_granted()?;
+            // Again: the response may have been committed while `change` ran.
+            match force {
+                Force::Yes => state.check_granted()?,
+                Force::No => state.check_writable()?,
+            }
             if state.record.data.get(key) != before.as_deref() {
                 continue;
             }

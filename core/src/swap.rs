@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    commit::{Fate, unknown_outcome},
+    commit::Fate,
     error::{Error, ErrorKind, Result},
     event,
     handle::{Access, Refusal},
@@ -45,6 +45,7 @@ impl Work<'_> {
     /// Stores the target under its new key. A lost reply is settled by reading.
     pub(crate) async fn create(&mut self) -> Result<()> {
         let backend = &self.settings.backend;
+        let mut doubtful = false;
         for _ in 0..3 {
             self.note_attempt();
             let doubt = match backend.create(&self.target.key, self.target.bytes.clone(), self.ttl).await {
@@ -55,10 +56,13 @@ impl Work<'_> {
                     .hint("a new id is already in use: the source of ids repeats itself"),
                 Err(error) if error.kind().leaves_doubt() => error,
                 Err(error) => {
-                    self.forget_attempt();
+                    if !doubtful {
+                        self.forget_attempt();
+                    }
                     return Err(error);
                 }
             };
+            doubtful = true;
             match backend.get(&self.target.key).await {
                 Ok(Some(found)) if found == self.target.bytes => return Ok(()),
                 Ok(None) => {}
@@ -71,11 +75,16 @@ impl Work<'_> {
     }
 
     pub(crate) async fn replace_bound(&mut self) -> Result<Fate> {
+        let user = self.meta.user.clone();
         if self.binds {
             self.bind().await?;
         }
         let fate = self.replace().await?;
         if matches!(fate, Fate::Done) {
+            // Another request bound the session to somebody else, and this one's entry is now the wrong one.
+            if self.binds && self.meta.user != user {
+                self.bind().await?;
+            }
             event::saved(&self.target.key, self.conflicts);
         }
         Ok(fate)
@@ -108,20 +117,16 @@ impl Work<'_> {
                     }
                 }
                 Err(error) => {
-                    self.forget_attempt();
+                    if lost_replies == 0 {
+                        self.forget_attempt();
+                    }
                     return Err(error);
                 }
             };
-            if let Some(through) = self.attempt(&current) {
-                self.ops.retain(|(number, _)| through.is_none_or(|through| *number > through));
-                if self.ops.is_empty() {
-                    return self.found_applied(current);
-                }
-                // An earlier write of this request was applied late; the changes made since go on top of it.
-                self.attempts.clear();
-            }
-            if !self.attempts.is_empty() {
-                return Err(unknown_outcome());
+            let own = self.attempt(&current).is_some();
+            self.settle_attempts(&current)?;
+            if own && self.ops.is_empty() {
+                return self.found_applied(current);
             }
             if let Some(refusal) = self.replay_on(current)? {
                 return Ok(Fate::Lost(refusal));
@@ -212,7 +217,14 @@ impl Work<'_> {
         let swapped = match self.settings.profile.renewal {
             Renewal::Rewrite => {
                 let value = self.target.bytes.clone();
-                backend.replace(&self.target.key, &self.base, value, self.ttl).await
+                match backend.replace(&self.target.key, &self.base, value, self.ttl).await {
+                    // If it was applied the cookie must go out, or it would end before the record does.
+                    Err(error) if error.kind().leaves_doubt() => match backend.get(&self.target.key).await {
+                        Ok(Some(found)) if found == self.target.bytes => Ok(Swapped::Done),
+                        _ => Err(error),
+                    },
+                    swapped => swapped,
+                }
             }
             Renewal::Touch => {
                 self.target.bytes = self.base.clone();
@@ -251,6 +263,6 @@ impl Work<'_> {
         if let Err(error) = outcome {
             event::left_over(&self.target.key, &error);
         }
-        self.attempts.clear();
+        self.forget_attempts();
     }
 }

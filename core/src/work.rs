@@ -5,7 +5,7 @@ use std::mem;
 use bytes::Bytes;
 
 use crate::{
-    commit::Trigger,
+    commit::{Trigger, unknown_outcome},
     config::Settings,
     error::{Error, ErrorKind, Result},
     event,
@@ -13,7 +13,7 @@ use crate::{
     id::Key,
     oplog::Op,
     plan::{Plan, Ticket, decide},
-    record::{Decoded, Meta, Record},
+    record::{Meta, Record},
     store::Ttl,
 };
 
@@ -68,8 +68,15 @@ impl<'h> Work<'h> {
         if let Some(failure) = state.failure.take() {
             return Err(failure);
         }
+        if let (Trigger::Explicit, Access::Refused(refusal)) = (trigger, &state.access) {
+            // A clone may have lost the race with this one's changes in its hands.
+            return Err(refusal.error());
+        }
         let server_error = matches!(trigger, Trigger::Response { server_error: true });
-        let (plan, ticket) = decide(&state.facts(settings, server_error));
+        let mut facts = state.facts(settings, server_error);
+        // The cookie of a renewal can no longer be sent, and would then end before the record does.
+        facts.renewal_due &= !(state.closed && matches!(trigger, Trigger::Explicit));
+        let (plan, ticket) = decide(&facts);
         let user_changed = state.log.iter().any(|op| matches!(op, Op::User(_)));
         let rewrites = matches!(plan, Plan::Replace { renew: false });
         let binds = state.record.meta.user.is_some() && (!rewrites || user_changed);
@@ -142,8 +149,12 @@ impl<'h> Work<'h> {
         })))
     }
 
-    /// Notes a write that is about to be made, for the case that its outcome stays unknown.
+    /// Notes a write that is about to be made, for the case that its outcome stays unknown. A move cleans up behind
+    /// itself: what is noted there are earlier writes to the old key.
     pub(crate) fn note_attempt(&mut self) {
+        if self.plan == Plan::Move {
+            return;
+        }
         if self.attempts.last().is_none_or(|last| last.bytes != self.target.bytes) {
             let through = self.ops.last().map(|(number, _)| *number);
             self.attempts.push(Attempt { bytes: self.target.bytes.clone(), through });
@@ -155,27 +166,40 @@ impl<'h> Work<'h> {
         self.attempts.iter().find(|attempt| attempt.bytes == current).map(|attempt| attempt.through)
     }
 
+    /// Forgets the last write: it was answered.
     pub(crate) fn forget_attempt(&mut self) {
-        self.attempts.pop();
+        if self.plan != Plan::Move {
+            self.attempts.pop();
+        }
+    }
+
+    /// Forgets every write to the target: it has been removed.
+    pub(crate) fn forget_attempts(&mut self) {
+        if self.plan != Plan::Move {
+            self.attempts.clear();
+        }
+    }
+
+    /// Takes from the changes those that `current` holds already, if it is a write of this request.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] when it is somebody else's, and an earlier write of this request may be below it.
+    pub(crate) fn settle_attempts(&mut self, current: &Bytes) -> Result<()> {
+        if let Some(through) = self.attempt(current) {
+            self.ops.retain(|(number, _)| through.is_none_or(|through| *number > through));
+            // An earlier write of this request was applied late; the changes made since go on top of it.
+            self.attempts.clear();
+        }
+        if self.attempts.is_empty() { Ok(()) } else { Err(unknown_outcome()) }
     }
 
     /// Tells the handle what is stored now.
     pub(crate) fn publish(&mut self) -> Result<()> {
         self.finished = true;
-        let mut replayed = self.replayed.take();
-        {
+        let replayed = self.replayed.take();
+        let overtaken = {
             let mut state = self.handle.lock();
             state.access = Access::Stored(self.target.clone());
-            if state.log.is_empty() {
-                state.record.meta = self.meta.clone();
-            } else if replayed.is_none()
-                && let Decoded::Session(record) =
-                    self.settings.profile.records.decode(&self.target.key, &self.target.bytes)?
-            {
-                // A clone wrote while this was under way: its changes go on top of what is stored now.
-                replayed = Some(record);
-            }
-            state.changed = !state.log.is_empty();
             let cookie_stale = state.log.iter().any(Op::concerns_the_cookie);
             state.cookie_stale = cookie_stale;
             state.renewed |= self.plan != (Plan::Replace { renew: false });
@@ -184,11 +208,22 @@ impl<'h> Work<'h> {
                 state.old_signature = false;
             }
             if matches!(self.plan, Plan::Create | Plan::Move) {
-                state.next_id.take_if(|id| *id == self.target.id);
+                state.settle_on(&self.target.id);
                 state.destroyed = false;
             }
+            // Changes that clones made since are in the view and in the log: the view is made anew with both.
+            let overtaken = !state.log.is_empty();
+            state.changed = overtaken;
+            if !overtaken {
+                state.record.meta = self.meta.clone();
+            }
+            overtaken
+        };
+        match replayed {
+            Some(record) => self.handle.rebase(&record),
+            None if overtaken => self.handle.rebuild(),
+            None => Ok(()),
         }
-        replayed.map_or(Ok(()), |record| self.handle.rebase(&record))
     }
 
     /// Returns the key whose record the changes are made on.
@@ -218,13 +253,17 @@ impl Drop for Work<'_> {
         }
         let mut state = self.handle.lock();
         state.log.put_back(mem::take(&mut self.ops));
-        // A renewal notes no attempt: whether it was applied makes no difference. A move cleans up behind itself.
-        if self.attempts.is_empty() || self.plan == Plan::Move {
+        // A renewal notes no attempt: whether it was applied makes no difference.
+        if self.attempts.is_empty() {
             return;
         }
+        let target = match &self.old {
+            Some(old) if self.plan == Plan::Move => old.clone(),
+            _ => self.target.clone(),
+        };
         if self.plan == Plan::Create {
-            state.next_id = Some(self.target.id.clone());
+            state.next_id.get_or_insert_with(|| target.id.clone());
         }
-        state.doubt = Some(Doubt { target: self.target.clone(), attempts: mem::take(&mut self.attempts) });
+        state.doubt = Some(Doubt { target, attempts: mem::take(&mut self.attempts) });
     }
 }

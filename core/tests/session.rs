@@ -194,7 +194,7 @@ async fn while_slow(
     loaded.notified().await;
     meanwhile.await;
     go.notify_one();
-    slow.await.unwrap()
+    slow.await.expect("the slow request does not panic")
 }
 
 #[tokio::test]
