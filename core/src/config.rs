@@ -150,9 +150,9 @@ impl<A: From<Engine>> Builder<A> {
     /// under the newest when it is next written. Off by default.
     ///
     /// Whoever reads the store, a replica or a backup sees of a session its key (a hash of the id), how long the
-    /// record is, when it was written and when it ends, and nothing of its data or of the user it is bound to. A
-    /// record that was altered in any bit, or copied to another key, is refused. The cipher is XChaCha20-Poly1305
-    /// with a random 192-bit nonce for each write and the store key as associated data.
+    /// record is, when it was written and when it ends, and nothing of its data. A record that was altered in any bit,
+    /// or copied to another key, is refused. The cipher is XChaCha20-Poly1305 with a random 192-bit nonce for each
+    /// write and the store key as associated data.
     ///
     /// A record that cannot be decrypted is [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt), like any that cannot
     /// be read: the visitor is anonymous, writes are refused until `destroy` gives them a new session, and the bytes
@@ -164,8 +164,8 @@ impl<A: From<Engine>> Builder<A> {
     /// [`max_record`](Self::max_record).
     ///
     /// The buffers that records are decrypted into and encrypted from are wiped when they are dropped, the keys with
-    /// the engine. Not wiped: values that a handler has read or written, which are ordinary memory, and what a store
-    /// in the same process does with the encrypted bytes.
+    /// the engine. Not wiped is what was taken out of them or is on its way into them, such as the values that a
+    /// handler reads and writes, and the user: that is ordinary memory.
     ///
     /// # Risk
     /// - Whoever can **write** to the store can put an old record back under the same key: that is not detected.

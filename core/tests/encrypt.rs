@@ -1,5 +1,6 @@
 //! What encryption at rest promises, seen from a browser on one side and from the store on the other.
 #![cfg(all(feature = "axum-core-0_5", feature = "encrypt"))]
+#![allow(clippy::unwrap_used)] // A helper that fails is a test that fails.
 
 mod support;
 
