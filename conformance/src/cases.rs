@@ -85,6 +85,7 @@ macro_rules! for_each_case {
                 handles: [
                     a_set_is_seen_by_another_handle_at_once,
                     a_destroy_is_seen_by_another_handle_at_once,
+                    many_handles_can_be_opened_at_once,
                     a_dropped_set_leaves_the_old_value_or_the_new,
                     a_dropped_set_leaves_no_value_without_its_ttl,
                     a_dropped_destroy_leaves_the_value_or_nothing,
@@ -104,6 +105,7 @@ macro_rules! for_each_case {
                     create_over_an_expired_value_is_true,
                     create_after_destroy_is_true,
                     what_is_created_is_an_ordinary_value,
+                    an_oversized_create_is_kept_or_is_too_large,
                     a_dropped_create_leaves_nothing_or_the_value,
                 ]
                 replace: [
@@ -119,6 +121,7 @@ macro_rules! for_each_case {
                     replace_sets_a_longer_ttl,
                     replace_sets_a_shorter_ttl,
                     replace_changes_only_its_key,
+                    an_oversized_replace_is_kept_or_is_too_large,
                     a_dropped_replace_leaves_the_old_value_or_the_new,
                 ]
                 remove: [

@@ -14,7 +14,6 @@ use std::{
 };
 
 use cloakroom_conformance::{Ability, Report, Subject};
-use cloakroom_core::Error;
 use tokio::runtime::Builder;
 
 use crate::{broken::Server, bug::Bug};
@@ -41,7 +40,7 @@ fn run(bug: Bug) -> Report {
     };
     let open = move |env: cloakroom_conformance::Env| {
         let server = Arc::clone(&server);
-        async move { Ok::<_, Error>(server.open(&env)) }
+        async move { server.open(&env).await }
     };
     let runtime = Builder::new_current_thread()
         .enable_time()

@@ -3,10 +3,12 @@
 use std::{future::poll_fn, pin::pin, task::Poll};
 
 use cloakroom_core::{Store, Ttl};
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
+    cases::parallel::all,
     context::{Cx, LONG, bytes, cannot_have_expired, expect_none, expect_value, key},
+    env::Env,
     failure::{Failure, Verdict, check, show_found},
 };
 
@@ -58,6 +60,24 @@ pub(crate) async fn a_destroy_is_seen_by_another_handle_at_once(cx: Cx) -> Verdi
         "destroy through the other handle was true again"
     );
     Ok(())
+}
+
+pub(crate) async fn many_handles_can_be_opened_at_once(cx: Cx) -> Verdict {
+    let (key, mut tasks) = (key("shared")?, JoinSet::new());
+    cx.store().set(&key, bytes("value"), LONG).await?;
+    // In a place of its own, where nothing has been set up yet: servers of a cluster start together.
+    let env = Env::new(cx.url());
+    for _ in 0..8 {
+        let (cx, env) = (cx.clone(), env.clone());
+        tasks.spawn(async move { cx.open_handle(&env).await });
+    }
+    let handles = all(tasks).await?;
+    handles[0].set(&key, bytes("of the new place"), LONG).await?;
+    for handle in &handles {
+        let rule = "handles that were opened at the same moment share their data";
+        expect_value(&**handle, &key, b"of the new place", rule).await?;
+    }
+    expect_value(cx.store(), &key, b"value", "a key of one namespace is not that of another").await
 }
 
 pub(crate) async fn a_dropped_set_leaves_the_old_value_or_the_new(cx: Cx) -> Verdict {

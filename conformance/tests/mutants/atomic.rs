@@ -34,6 +34,7 @@ impl Broken {
 impl AtomicStore for Broken {
     async fn create(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<bool> {
         let key = &self.row(key);
+        self.refuse(key, &value, ttl).await?;
         let current = self.rows().get(key).await?;
         let past = self.past(key);
         match self.bug {
@@ -77,6 +78,7 @@ impl AtomicStore for Broken {
 
     async fn replace(&self, key: &Key, expected: &[u8], value: Bytes, ttl: Ttl) -> Result<Swapped> {
         let key = &self.row(key);
+        self.refuse(key, &value, ttl).await?;
         let stale = self.seen.lock().get(key).cloned();
         let Some(current) = self.rows().get(key).await? else {
             let expired = self.past(key).is_some_and(|past| past.is_expired() && past.value == expected);

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -36,6 +39,7 @@ pub(crate) struct Space {
     pub(crate) rows: Reference,
     past: Mutex<BTreeMap<Key, Past>>,
     last_written: Mutex<Bytes>,
+    set_up: AtomicBool,
     /// Every binding ever made.
     pub(crate) bound: Mutex<Vec<(Key, String)>>,
 }
@@ -62,9 +66,17 @@ impl Server {
         Arc::new(Self { bug, spaces })
     }
 
-    pub(crate) fn open(self: Arc<Self>, env: &Env) -> Broken {
+    pub(crate) async fn open(self: Arc<Self>, env: &Env) -> Result<Broken> {
         let space = Arc::clone(self.spaces.lock().entry(env.namespace().to_owned()).or_default());
-        Broken {
+        if self.bug == Bug::OpeningRaces {
+            // Two who both find nothing set up both set up, and the second fails.
+            let found = space.set_up.load(Ordering::SeqCst);
+            gap().await;
+            if !found && space.set_up.swap(true, Ordering::SeqCst) {
+                return Err(ErrorKind::Backend.into());
+            }
+        }
+        Ok(Broken {
             bug: self.bug,
             namespace: env.namespace().to_owned(),
             server: self,
@@ -72,7 +84,7 @@ impl Server {
             seen: Mutex::default(),
             replies: Mutex::default(),
             own_index: Reference::new(),
-        }
+        })
     }
 }
 
@@ -183,6 +195,15 @@ impl Broken {
         self.seen.lock().remove(key);
     }
 
+    pub(crate) fn forget_all(&self) {
+        self.space
+            .past
+            .lock()
+            .values_mut()
+            .for_each(|past| past.destroyed = true);
+        self.seen.lock().clear();
+    }
+
     /// Writes a row with all the bugs of values and ttls, and remembers it.
     pub(crate) async fn write(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<()> {
         let (value, ttl) = (self.stored(value), self.lives(ttl));
@@ -198,7 +219,7 @@ impl Broken {
     }
 
     /// Refuses what a mutant refuses, its own way.
-    async fn refuse(&self, key: &Key, value: &Bytes, ttl: Ttl) -> Result<()> {
+    pub(crate) async fn refuse(&self, key: &Key, value: &Bytes, ttl: Ttl) -> Result<()> {
         let too_large = value.len() > LIMIT;
         match self.bug {
             Bug::TooLargeLosesTheOldValue if too_large => {

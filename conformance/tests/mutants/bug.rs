@@ -60,6 +60,7 @@ bugs! {
     ExpiredFlickers,
 
     // two handles, dropped calls
+    OpeningRaces,
     ReadsAreCached,
     SetDeletesFirst,
     SetExpiresLater,
