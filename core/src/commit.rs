@@ -41,6 +41,7 @@ enum Ran {
 /// [`ErrorKind::Gone`] when the session ended meanwhile: the changes are then dropped for good. After any other
 /// error they are kept, and the next commit tries again.
 pub(crate) async fn commit(handle: &Arc<Handle>, trigger: Trigger) -> Result<()> {
+    handle.check_attached("save")?;
     match run(handle, trigger, false).await? {
         Ran::ToTheEnd => Ok(()),
         Ran::NotHere => {
@@ -70,11 +71,20 @@ async fn run(handle: &Handle, trigger: Trigger, in_task: bool) -> Result<Ran> {
         handle.settings.gate.ready().await?;
     }
     settle_doubt(handle).await?;
-    let mut work = match Work::begin(handle, trigger, in_task)? {
-        Begun::Nothing => return Ok(Ran::ToTheEnd),
-        Begun::HasSteps => return Ok(Ran::NotHere),
-        Begun::Work(work) => *work,
+    let mut work = loop {
+        match Work::begin(handle, trigger, in_task)? {
+            Begun::Nothing => return Ok(Ran::ToTheEnd),
+            Begun::HasSteps => return Ok(Ran::NotHere),
+            Begun::NeedsId => {
+                let id = handle.settings.ids.generate().await?;
+                handle.lock().next_id.get_or_insert(id);
+            }
+            Begun::Work(work) => break *work,
+        }
     };
+    if !matches!(work.plan, Plan::Nothing | Plan::Forget | Plan::Renew) {
+        work.before_save().await?;
+    }
     let fate = match work.plan {
         Plan::Nothing | Plan::Forget => Fate::Done,
         Plan::Renew => {

@@ -6,16 +6,20 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     backend::Backend,
-    cookie::{CookieCodec, CookieConfig},
+    cookie::CookieConfig,
     engine::Engine,
     error::{Error, Result},
     event,
     expiry::Expiry,
     gate::{Gate, OnOutage},
+    hooks::{Hooks, OwnedHead},
+    ids::IdSource,
     keyring::Keyring,
     profile::Profile,
     record::Millis,
+    session::Session,
     store::{Guarantee, Store},
+    transport::{Carrier, Transport},
 };
 
 type ClockFn = dyn Fn() -> SystemTime + Send + Sync;
@@ -46,6 +50,9 @@ pub struct Builder<A = Engine> {
     store: Arc<dyn Store>,
     cookie: CookieConfig,
     insecure: bool,
+    transport: Option<Box<dyn Transport>>,
+    ids: Result<IdSource>,
+    hooks: Hooks,
     keys: Option<Keyring>,
     expiry: Expiry,
     rolling: bool,
@@ -67,6 +74,9 @@ impl<A: From<Engine>> Builder<A> {
             store: Arc::new(store),
             cookie: CookieConfig::new(),
             insecure: false,
+            transport: None,
+            ids: Ok(IdSource::default()),
+            hooks: Hooks::default(),
             keys: None,
             expiry: Expiry::default(),
             rolling: false,
@@ -92,10 +102,35 @@ impl<A: From<Engine>> Builder<A> {
     /// Allows plain http, for development: drops the cookie's `__Host-` or `__Secure-` prefix and `Secure` together.
     ///
     /// # Risk
-    /// Whoever can listen to the network can take over every session. Browsers treat `http://localhost` as secure,
-    /// so most development does not need this; other tools such as `curl` do.
+    /// Whoever can listen to the network can take over every session. Chromium, Firefox and curl treat `localhost` and
+    /// `127.0.0.1` as secure, so that most development does not need this; other clients and other host names do.
     pub fn insecure(mut self) -> Self {
         self.insecure = true;
+        self
+    }
+
+    /// Lets ids travel otherwise than in a cookie. The cookie's configuration is then without effect.
+    ///
+    /// # Risk
+    /// What a script has to read and send by itself, a script injected into a page can read and send elsewhere.
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.transport = Some(Box::new(transport));
+        self
+    }
+
+    /// Makes ids by a function of your own: `length` characters, 64 at most, out of `alphabet`.
+    ///
+    /// Both are declared, so that anything else a client presents is refused without a look into the store. Together
+    /// they must allow 128 bits (OWASP ASVS 5.0, 7.2.3). The function must draw from a cryptographic random source.
+    ///
+    /// # Risk
+    /// Whoever can guess an id has its session. The built-in source gives 256 bits.
+    pub fn generate_id<F, R>(mut self, alphabet: &str, length: usize, generate: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = Result<String>> + Send + 'static,
+    {
+        self.ids = IdSource::custom(alphabet, length, Arc::new(move || Box::pin(generate())));
         self
     }
 
@@ -169,6 +204,52 @@ impl<A: From<Engine>> Builder<A> {
         self
     }
 
+    /// Sets a check of each loaded session: `false` makes the request anonymous, with a new id at the first write.
+    ///
+    /// The record stays. An error is a failed load. For binding a session to a device, ending all sessions before a
+    /// date, and the like.
+    pub fn validate<F, R>(mut self, check: F) -> Self
+    where
+        F: Fn(Arc<OwnedHead>, Session) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<bool>> + Send + 'static,
+    {
+        self.hooks.validate = Some(Arc::new(move |head, session| Box::pin(check(head, session))));
+        self
+    }
+
+    /// Sets what is done to each session right before it is written. Its changes are part of that write.
+    ///
+    /// Runs again on the result of each replay. It may read and write the session it is given, but not commit it. A
+    /// renewal, which changes no data, does not count as a save. An error is a failed save.
+    pub fn before_save<F, R>(mut self, change: F) -> Self
+    where
+        F: Fn(Arc<OwnedHead>, Session) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<()>> + Send + 'static,
+    {
+        self.hooks.before_save = Some(Arc::new(move |head, session| Box::pin(change(head, session))));
+        self
+    }
+
+    /// Sets what is asked when a session cannot be loaded, or not be saved at the end of a request.
+    ///
+    /// `Ok(())` lets the request go on: after a failed load with an empty session that refuses writes, so that nobody
+    /// is logged out; after a failed save with the handler's answer and without a cookie. `Err` is what the request
+    /// gets instead. An explicit `save` or `update_now` hands its error to its caller and asks nobody.
+    pub fn recover<F, R>(mut self, recover: F) -> Self
+    where
+        F: Fn(Error, Arc<OwnedHead>) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<()>> + Send + 'static,
+    {
+        self.hooks.recover = Some(Arc::new(move |error, head| Box::pin(recover(error, head))));
+        self
+    }
+
+    /// Sets the idle time by a function of the session, asked at every save. `None` leaves it as it is.
+    pub fn idle_by(mut self, idle: impl Fn(&Session) -> Option<Duration> + Send + Sync + 'static) -> Self {
+        self.hooks.idle_by = Some(Arc::new(idle));
+        self
+    }
+
     /// Sets the size of the largest record, in bytes, from 1,024. The default is 1 MiB.
     pub fn max_record(mut self, bytes: usize) -> Self {
         self.max_record = bytes;
@@ -206,11 +287,18 @@ impl<A: From<Engine>> Builder<A> {
             event::last_writer_wins();
         }
         let cookie = if self.insecure { self.cookie.insecure() } else { self.cookie };
+        let ids = self.ids?;
+        let carrier = match self.transport {
+            Some(transport) => Carrier::Custom { transport, shape: ids.shape() },
+            None => Carrier::Cookie(cookie.build(self.keys.as_ref(), ids.shape())?),
+        };
         let settings = Settings {
             gate: Gate::new(backend.store().status(), self.reconnect_timeout, self.max_waiters),
             on_outage: self.on_outage,
             backend,
-            cookie: cookie.build(self.keys.as_ref())?,
+            carrier,
+            ids,
+            hooks: self.hooks,
             expiry: self.expiry,
             rolling: self.rolling,
             allow_empty: self.allow_empty,
@@ -240,7 +328,9 @@ pub(crate) struct Settings {
     pub(crate) backend: Backend,
     pub(crate) gate: Gate,
     pub(crate) on_outage: OnOutage,
-    pub(crate) cookie: CookieCodec,
+    pub(crate) carrier: Carrier,
+    pub(crate) ids: IdSource,
+    pub(crate) hooks: Hooks,
     pub(crate) expiry: Expiry,
     pub(crate) rolling: bool,
     pub(crate) allow_empty: bool,

@@ -2,16 +2,22 @@
 
 use crate::{
     error::{Error, Result},
+    ids::IdShape,
     keyring::Keyring,
 };
 
 mod codec;
+mod options;
 mod read;
 #[cfg(test)]
 mod tests;
 
 use self::codec::Lifetime;
-pub(crate) use self::{codec::CookieCodec, read::Candidates};
+pub use self::options::CookieOptions;
+pub(crate) use self::{
+    codec::{CookieCodec, Ticket},
+    read::{Candidate, Candidates},
+};
 
 /// The longest name and value together that a browser keeps, in bytes (RFC 6265bis, section 5.6).
 const MAX_PAIR: usize = 4096;
@@ -54,7 +60,8 @@ pub struct CookieConfig {
 }
 
 /// Which requests from other sites carry the cookie (RFC 6265bis, section 4.1.2.7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SameSite {
     /// None of them, not even a click on a link.
     Strict,
@@ -205,15 +212,32 @@ impl CookieConfig {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for the first option that is wrong, by the name the user knows
     /// it by.
-    pub(crate) fn build(&self, keys: Option<&Keyring>) -> Result<CookieCodec> {
+    pub(crate) fn build(&self, keys: Option<&Keyring>, ids: IdShape) -> Result<CookieCodec> {
         let name = self.effective_name()?;
         check_path(&self.path)?;
         let domain = self.domain.as_deref().map(host_name).transpose()?;
-        self.check_promises(name, domain.as_deref())?;
+        let checked = Self { name: name.to_owned(), domain, ..self.clone() };
+        checked.check_promises()?;
         let signer = keys.map(|keys| keys.signer("keys")).transpose()?;
+        let codec = CookieCodec::new(checked, ids, signer)?;
+        if name.len() + codec.value_len() > MAX_PAIR {
+            return Err(Error::config(
+                "cookie.name",
+                format!(
+                    "is {} bytes long: use at most {}, since browsers drop a cookie whose name and value exceed \
+                     {MAX_PAIR}",
+                    name.len(),
+                    MAX_PAIR - codec.value_len()
+                ),
+            ));
+        }
+        Ok(codec)
+    }
 
+    /// Returns the attributes, each with `; ` before it, all but `Max-Age`.
+    fn attributes(&self) -> String {
         let mut attributes = format!("; Path={}", self.path);
-        if let Some(domain) = &domain {
+        if let Some(domain) = &self.domain {
             attributes.push_str("; Domain=");
             attributes.push_str(domain);
         }
@@ -228,19 +252,7 @@ impl CookieConfig {
         if self.partitioned {
             attributes.push_str("; Partitioned");
         }
-        let codec = CookieCodec::new(name, &self.path, &attributes, self.lifetime, signer)?;
-        if name.len() + codec.value_len() > MAX_PAIR {
-            return Err(Error::config(
-                "cookie.name",
-                format!(
-                    "is {} bytes long: use at most {}, since browsers drop a cookie whose name and value exceed \
-                     {MAX_PAIR}",
-                    name.len(),
-                    MAX_PAIR - codec.value_len()
-                ),
-            ));
-        }
-        Ok(codec)
+        attributes
     }
 
     /// Returns the name as it is sent: as configured, or without its prefixes when the cookie is insecure.
@@ -264,8 +276,8 @@ impl CookieConfig {
     }
 
     /// Holds the options to what the name's prefix, `SameSite=None` and `Partitioned` promise to browsers.
-    fn check_promises(&self, name: &str, domain: Option<&str>) -> Result<()> {
-        let prefix = split_prefix(name).map_or("", |(prefix, _)| prefix);
+    fn check_promises(&self) -> Result<()> {
+        let prefix = split_prefix(&self.name).map_or("", |(prefix, _)| prefix);
         let host = prefix.starts_with("__Host-");
         if host && self.path != "/" {
             return Err(Error::config(
@@ -273,7 +285,7 @@ impl CookieConfig {
                 "must be `/` under a name with `__Host-`: name the cookie `__Secure-…` instead, or leave the path",
             ));
         }
-        if host && domain.is_some() {
+        if host && self.domain.is_some() {
             return Err(Error::config(
                 "cookie.domain",
                 "must be absent under a name with `__Host-`: name the cookie `__Secure-…` instead, or leave the \

@@ -19,6 +19,7 @@ use crate::{
 /// # Errors
 /// Whatever the store answers; the session is then as it was.
 pub(crate) async fn destroy(handle: &Arc<Handle>) -> Result<()> {
+    handle.check_attached("destroy")?;
     let owned = Arc::clone(handle);
     in_task(handle, async move {
         let _one_at_a_time = owned.committing.acquire().await;
@@ -109,6 +110,7 @@ async fn remove(handle: &Handle, mut stored: Stored) -> Result<Ended> {
 /// # Errors
 /// [`ErrorKind::Unsupported`] when the session is bound to nobody or the store keeps no index.
 pub(crate) async fn destroy_others(handle: &Handle) -> Result<u64> {
+    handle.check_attached("destroy_others")?;
     let (user, own) = {
         let state = handle.lock();
         state.check_granted()?;
@@ -131,6 +133,7 @@ pub(crate) async fn destroy_others(handle: &Handle) -> Result<u64> {
 /// # Errors
 /// [`ErrorKind::Gone`] when the session has ended; whatever the store's `get` answers, with the changes kept.
 pub(crate) async fn reload(handle: &Handle) -> Result<()> {
+    handle.check_attached("reload")?;
     let _one_at_a_time = handle.committing.acquire().await;
     let stored = {
         let mut state = handle.lock();

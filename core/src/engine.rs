@@ -19,9 +19,10 @@ use crate::{
     gate::Fallback,
     handle::{Access, Handle, Refusal, State, Stored},
     headers::HeaderEdits,
+    hooks::OwnedHead,
     plan::{Plan, Ticket, decide},
     record::Decoded,
-    session::LazySession,
+    session::{LazySession, Session},
     store::{Guarantee, Store},
 };
 
@@ -34,6 +35,18 @@ pub struct RequestHead<'a> {
     pub uri: &'a Uri,
     /// The request's headers, the `Cookie` header among them.
     pub headers: &'a HeaderMap,
+}
+
+impl RequestHead<'_> {
+    /// Copies the head.
+    #[must_use]
+    pub fn to_owned_head(&self) -> OwnedHead {
+        let mut head = OwnedHead::default();
+        head.method.clone_from(self.method);
+        head.uri.clone_from(self.uri);
+        head.headers.clone_from(self.headers);
+        head
+    }
 }
 
 /// Sessions for one application, whatever its framework.
@@ -75,9 +88,10 @@ impl Engine {
     /// Begins a request: looks for tickets in its headers. No I/O, no waiting, and one allocation.
     #[must_use]
     pub fn begin(&self, head: &RequestHead<'_>) -> LazySession {
-        let in_scope = self.0.cookie.covers(head.uri.path());
-        let candidates = if in_scope { self.0.cookie.read(head.headers) } else { Candidates::default() };
-        LazySession(Arc::new(Handle::new(Arc::clone(&self.0), in_scope, candidates)))
+        let in_scope = self.0.carrier.covers(head.uri.path());
+        let candidates = if in_scope { self.0.carrier.read(head) } else { Candidates::default() };
+        let kept = self.0.hooks.want_head().then(|| Arc::new(head.to_owned_head()));
+        LazySession(Arc::new(Handle::new(Arc::clone(&self.0), in_scope, candidates, kept)))
     }
 
     /// Ends a request: decides what its session needs. `None` if the session was never loaded.
@@ -106,7 +120,8 @@ impl Engine {
                 Ok(()) => {}
                 // The changes are dropped and the browser hears nothing: the handler's answer stands.
                 Err(error) if error.kind() == ErrorKind::Gone => {}
-                Err(error) => return Err(error),
+                // An application that recovers has its handler's answer sent, without a cookie.
+                Err(error) => return recover(&handle, error).await.map(|()| HeaderEdits::default()),
             }
             Ok(edits(&handle.settings, &handle.lock()))
         }))))
@@ -147,14 +162,14 @@ impl fmt::Debug for Engine {
 /// Makes the header edits for a session as it stands.
 fn edits(settings: &Settings, state: &State) -> HeaderEdits {
     let mut edits = HeaderEdits::default();
-    edits.vary_on_cookie();
+    settings.carrier.vary(&mut edits);
     match (state.ticket, &state.access) {
         (Ticket::Send, Access::Stored(stored)) => {
             if let Some(left) = settings.expiry.left(&state.record.meta, settings.now()) {
-                edits.set_cookie(settings.cookie.set(&stored.id, left));
+                settings.carrier.send(&stored.id, left, state.record.meta.cookie.as_ref(), &mut edits);
             }
         }
-        (Ticket::TakeBack, Access::Fresh) => edits.set_cookie(settings.cookie.remove()),
+        (Ticket::TakeBack, Access::Fresh) => settings.carrier.take_back(&mut edits),
         _ => {}
     }
     edits
@@ -165,7 +180,7 @@ fn edits(settings: &Settings, state: &State) -> HeaderEdits {
 /// # Errors
 /// [`ErrorKind::Unsupported`] outside the cookie's path, and whatever the store's `get` answers: a failed load is an
 /// error and never "no session".
-pub(crate) async fn load(handle: &Handle) -> Result<()> {
+pub(crate) async fn load(handle: &Arc<Handle>) -> Result<()> {
     if !handle.in_scope {
         return Err(Error::new(ErrorKind::Unsupported).operation("load").hint(
             "this request is outside the session cookie's path; take Option<Session> to allow for that",
@@ -174,25 +189,33 @@ pub(crate) async fn load(handle: &Handle) -> Result<()> {
     handle.loading.get_or_try_init(|| load_or_fall_back(handle)).await.copied()
 }
 
-/// Loads, and asks the outage policy if the store is down.
-async fn load_or_fall_back(handle: &Handle) -> Result<()> {
-    let Err(error) = load_once(handle).await else {
-        return Ok(());
-    };
-    if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) {
-        return Err(error);
-    }
-    event::outage(&error);
-    match handle.settings.on_outage.decide(&error) {
-        Fallback::Fail => Err(error),
-        Fallback::Anonymous => {
-            handle.lock().refuse(Refusal::Outage, handle.blank());
-            Ok(())
+/// Loads; if that fails, asks the outage policy and the application whether the request may go on without.
+async fn load_or_fall_back(handle: &Arc<Handle>) -> Result<()> {
+    let Err(error) = load_once(handle).await else { return Ok(()) };
+    if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) {
+        event::outage(&error);
+        if handle.settings.on_outage.decide(&error) == Fallback::Anonymous {
+            handle.lock().refuse(Refusal::Unloaded, handle.blank());
+            return Ok(());
         }
+    }
+    recover(handle, error).await?;
+    handle.lock().refuse(Refusal::Unloaded, handle.blank());
+    Ok(())
+}
+
+/// Asks the application what becomes of a request whose session failed.
+///
+/// # Errors
+/// What the application answers; without a hook the error itself.
+async fn recover(handle: &Handle, error: Error) -> Result<()> {
+    match &handle.settings.hooks.recover {
+        Some(recover) => recover(error, handle.head.clone().unwrap_or_default()).await,
+        None => Err(error),
     }
 }
 
-async fn load_once(handle: &Handle) -> Result<()> {
+async fn load_once(handle: &Arc<Handle>) -> Result<()> {
     let settings = &handle.settings;
     settings.gate.ready().await?;
     if handle.candidates.hostile() {
@@ -200,7 +223,7 @@ async fn load_once(handle: &Handle) -> Result<()> {
     }
     let mut refusal = None;
     for candidate in handle.candidates.iter() {
-        let Some(ticket) = settings.cookie.verify(candidate) else {
+        let Some(ticket) = settings.carrier.verify(candidate) else {
             event::hostile_cookie();
             continue;
         };
@@ -212,10 +235,15 @@ async fn load_once(handle: &Handle) -> Result<()> {
         match settings.profile.records.decode(&key, &bytes) {
             Ok(Decoded::Session(record)) if over(settings, record.meta.deadline) => event::unknown(&key),
             Ok(Decoded::Session(record)) => {
-                let mut state = handle.lock();
-                state.install(Stored { id: ticket.id, key, bytes }, record);
-                state.old_signature = ticket.reissue;
-                return Ok(());
+                {
+                    let mut state = handle.lock();
+                    state.install(Stored { id: ticket.id, key: key.clone(), bytes }, record);
+                    state.old_signature = ticket.reissue;
+                }
+                if is_valid(handle).await? {
+                    return Ok(());
+                }
+                event::invalid(&key);
             }
             Ok(Decoded::Tombstone) => {
                 event::moved(&key);
@@ -233,6 +261,13 @@ async fn load_once(handle: &Handle) -> Result<()> {
         None => handle.lock().start_over(blank),
     }
     Ok(())
+}
+
+/// Asks the application whether the session just installed may be used.
+async fn is_valid(handle: &Arc<Handle>) -> Result<bool> {
+    let Some(validate) = &handle.settings.hooks.validate else { return Ok(true) };
+    let head = handle.head.clone().unwrap_or_default();
+    validate(head, Session(Arc::clone(handle))).await
 }
 
 /// The absolute end has passed, though the store still has the record.

@@ -37,6 +37,10 @@ pub(crate) fn unknown(key: &Key) {
     tracing::debug!(target: TARGET, session = %key.fingerprint(), "unknown or expired id presented; not adopted");
 }
 
+pub(crate) fn invalid(key: &Key) {
+    tracing::info!(target: TARGET, session = %key.fingerprint(), "session refused by the application's check");
+}
+
 pub(crate) fn hostile_cookie() {
     tracing::warn!(target: TARGET, "malformed or forged session cookie ignored");
 }

@@ -139,7 +139,7 @@ mod tests {
     const IDLE: Duration = Duration::from_millis(1000);
 
     fn meta(renewed: Millis, deadline: Option<Millis>) -> Meta {
-        Meta { created: 0, renewed, deadline, ttl: None, user: None }
+        Meta { created: 0, renewed, deadline, ttl: None, user: None, cookie: None }
     }
 
     #[test]

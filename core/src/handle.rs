@@ -11,6 +11,7 @@ use crate::{
     cookie::Candidates,
     document::Document,
     error::{Error, ErrorKind, Result},
+    hooks::OwnedHead,
     id::{Key, SessionId},
     oplog::{Op, OpLog, replay},
     plan::{Facts, Save, Standing, Ticket},
@@ -23,6 +24,10 @@ pub(crate) struct Handle {
     /// The request is within the cookie's path.
     pub(crate) in_scope: bool,
     pub(crate) candidates: Candidates,
+    /// The request, where a hook wants to see it.
+    pub(crate) head: Option<Arc<OwnedHead>>,
+    /// A stand-in that `before_save` is given: it is read and written, never committed.
+    pub(crate) detached: bool,
     /// Full once the session is loaded. A failed load leaves it empty, so that the next one tries again.
     pub(crate) loading: OnceCell<()>,
     /// One commit at a time, whoever of the clones asks for it.
@@ -39,7 +44,7 @@ pub(crate) struct State {
     pub(crate) log: OpLog,
     /// The log makes a difference.
     pub(crate) changed: bool,
-    pub(crate) end_moved: bool,
+    pub(crate) cookie_stale: bool,
     /// This request has already begun the idle time anew.
     pub(crate) renewed: bool,
     /// Counts the changes of `record`.
@@ -79,8 +84,8 @@ pub(crate) enum Refusal {
     Gone,
     Moved,
     Corrupt,
-    /// The store could not be read, and the policy lets the request go on without.
-    Outage,
+    /// It could not be loaded, and the application lets the request go on without.
+    Unloaded,
 }
 
 impl Refusal {
@@ -89,8 +94,8 @@ impl Refusal {
             Self::Gone => Error::new(ErrorKind::Gone).hint("the session ended while this request was under way"),
             Self::Moved => Error::new(ErrorKind::WritesRefused)
                 .hint("the session has just moved to a new id, and this request came with the old one"),
-            Self::Outage => Error::new(ErrorKind::WritesRefused)
-                .hint("the session store is unavailable, and this request goes on without its session"),
+            Self::Unloaded => Error::new(ErrorKind::WritesRefused)
+                .hint("the session could not be loaded, and this request goes on without it"),
             Self::Corrupt => Error::new(ErrorKind::WritesRefused)
                 .hint("the stored session cannot be read and is kept as it is; destroy() gives the visitor a new one"),
         }
@@ -112,16 +117,21 @@ pub(crate) struct Attempt {
 }
 
 impl Handle {
-    pub(crate) fn new(settings: Arc<Settings>, in_scope: bool, candidates: Candidates) -> Self {
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        in_scope: bool,
+        candidates: Candidates,
+        head: Option<Arc<OwnedHead>>,
+    ) -> Self {
         let state = State {
             access: Access::Fresh,
             record: Record {
-                meta: Meta { created: 0, renewed: 0, deadline: None, ttl: None, user: None },
+                meta: Meta { created: 0, renewed: 0, deadline: None, ttl: None, user: None, cookie: None },
                 data: Document::default(),
             },
             log: OpLog::default(),
             changed: false,
-            end_moved: false,
+            cookie_stale: false,
             renewed: false,
             revision: 0,
             next_id: None,
@@ -137,6 +147,8 @@ impl Handle {
             settings,
             in_scope,
             candidates,
+            head,
+            detached: false,
             loading: OnceCell::new(),
             committing: Semaphore::new(1),
             state: Mutex::new(state),
@@ -145,6 +157,28 @@ impl Handle {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
+    }
+
+    /// Makes a stand-in of this session that shows `record`, for a hook to read and write.
+    pub(crate) fn detached(&self, access: Access, record: Record) -> Self {
+        let mut handle =
+            Self::new(Arc::clone(&self.settings), true, Candidates::default(), self.head.clone());
+        handle.detached = true;
+        let state = handle.state.get_mut();
+        state.access = access;
+        state.record = record;
+        handle
+    }
+
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for the stand-in that a hook is given.
+    pub(crate) fn check_attached(&self, operation: &'static str) -> Result<()> {
+        if self.detached {
+            return Err(Error::new(ErrorKind::Unsupported).operation(operation).hint(
+                "before_save is part of a commit: it may change the session, and not commit or end it",
+            ));
+        }
+        Ok(())
     }
 
     /// Applies one change and notes it for the commit. Not for changes that hold a closure of the user's.
@@ -203,7 +237,7 @@ impl Handle {
     pub(crate) fn blank(&self) -> Record {
         let now = self.settings.now();
         let deadline = self.settings.expiry.deadline(now);
-        let meta = Meta { created: now, renewed: now, deadline, ttl: None, user: None };
+        let meta = Meta { created: now, renewed: now, deadline, ttl: None, user: None, cookie: None };
         Record { meta, data: Document::default() }
     }
 }
@@ -231,7 +265,7 @@ impl State {
     /// Notes a change that has been applied to the view, and returns its number.
     pub(crate) fn note(&mut self, op: Op, changed: bool) -> u64 {
         self.changed |= changed;
-        self.end_moved |= changed && op.moves_the_end();
+        self.cookie_stale |= changed && op.concerns_the_cookie();
         self.revision += u64::from(changed);
         self.log.push(op)
     }
@@ -263,7 +297,7 @@ impl State {
     fn forget_changes(&mut self) {
         self.log.clear();
         self.changed = false;
-        self.end_moved = false;
+        self.cookie_stale = false;
         self.next_id = None;
         self.doubt = None;
         self.revision += 1;
@@ -304,7 +338,7 @@ impl State {
             changed: self.changed,
             empty: self.record.data.is_empty() && self.record.meta.user.is_none(),
             new_id: self.next_id.is_some(),
-            end_moved: self.end_moved,
+            cookie_stale: self.cookie_stale,
             renewal_due,
             old_signature: self.old_signature,
             save: self.save,

@@ -31,14 +31,16 @@ const UNREADABLE: &str = "no-store";
 #[derive(Default)]
 pub struct HeaderEdits {
     cookies: SmallVec<[HeaderValue; 1]>,
-    vary: bool,
+    /// Headers of other transports that hold an id: at most one in practice.
+    secrets: Vec<(HeaderName, HeaderValue)>,
+    vary: Option<HeaderName>,
 }
 
 impl HeaderEdits {
     /// Returns whether there is nothing to change.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.cookies.is_empty() && !self.vary
+        self.cookies.is_empty() && self.secrets.is_empty() && self.vary.is_none()
     }
 
     /// Applies the changes to a response's headers.
@@ -52,17 +54,44 @@ impl HeaderEdits {
             }
             remove_targeted(headers);
         }
+        // A cookie makes the response depend on cookies, whether or not the session was read.
+        let vary = self.vary.or_else(|| (!self.cookies.is_empty()).then_some(COOKIE));
         for cookie in self.cookies {
             headers.append(SET_COOKIE, cookie);
         }
-        if !varies_on_cookie(headers) {
-            headers.append(VARY, HeaderValue::from_static("Cookie"));
+        if !self.secrets.is_empty() {
+            // No cache can be told to leave out just this header, so none may keep the response.
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            remove_targeted(headers);
+        }
+        for (name, value) in self.secrets {
+            headers.insert(name, value);
+        }
+        if let Some(vary) = vary
+            && !varies_on(headers, &vary)
+        {
+            headers.append(VARY, named(vary));
+        }
+    }
+
+    /// Sets a response header that holds an id, in place of any that is there. No cache may keep such a response.
+    ///
+    /// A value that cannot stand in a header is left out: ids always can.
+    pub fn set_secret_header(&mut self, name: HeaderName, value: &str) {
+        if let Ok(mut value) = HeaderValue::try_from(value) {
+            value.set_sensitive(true);
+            self.secrets.push((name, value));
         }
     }
 
     /// Notes that the response depends on the request's cookies, because the session was read.
     pub(crate) fn vary_on_cookie(&mut self) {
-        self.vary = true;
+        self.vary = Some(COOKIE);
+    }
+
+    /// Notes that the response depends on another header of the request, or on none.
+    pub(crate) fn vary_on(&mut self, name: Option<HeaderName>) {
+        self.vary = name;
     }
 
     /// Adds a `Set-Cookie`, after those already added.
@@ -76,18 +105,24 @@ impl fmt::Debug for HeaderEdits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HeaderEdits")
             .field("cookies", &self.cookies.len())
+            .field("secrets", &self.secrets.len())
             .field("vary", &!self.is_empty())
             .finish()
     }
 }
 
-/// Tells whether `Vary` names `Cookie` or `*` already (RFC 9110, section 12.5.5).
-fn varies_on_cookie(headers: &HeaderMap) -> bool {
+/// Returns a header's name as a value, the usual one in its usual spelling and without a copy.
+fn named(name: HeaderName) -> HeaderValue {
+    if name == COOKIE { HeaderValue::from_static("Cookie") } else { HeaderValue::from(name) }
+}
+
+/// Tells whether `Vary` names the header or `*` already (RFC 9110, section 12.5.5).
+fn varies_on(headers: &HeaderMap, name: &HeaderName) -> bool {
     headers.get_all(VARY).iter().any(|line| {
         line.as_bytes()
             .split(|&byte| byte == b',')
             .map(<[u8]>::trim_ascii)
-            .any(|field| field == b"*" || field.eq_ignore_ascii_case(COOKIE.as_str().as_bytes()))
+            .any(|field| field == b"*" || field.eq_ignore_ascii_case(name.as_str().as_bytes()))
     })
 }
 
@@ -404,7 +439,7 @@ mod tests {
     #[test]
     fn debug_shows_no_cookie() {
         let shown = format!("{:?}", edits(true, false));
-        assert_eq!(shown, "HeaderEdits { cookies: 1, vary: true }");
+        assert_eq!(shown, "HeaderEdits { cookies: 1, secrets: 0, vary: true }");
     }
 
     proptest! {

@@ -7,7 +7,10 @@ use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 use zeroize::Zeroize;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    ids::IdShape,
+};
 
 /// Bytes of randomness in a native id: 256 bits, from the operating system.
 const ID_BYTES: usize = 32;
@@ -55,9 +58,12 @@ impl SessionId {
     /// Anything else is `None`: a malformed id is no session, never an error.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
-        let well_formed = text.len() == ID_CHARS
-            && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-        well_formed.then(|| Self(SmallVec::from_slice(text)))
+        IdShape::NATIVE.parse(text)
+    }
+
+    /// Takes text that has been checked against an [`IdShape`], which is ASCII at least.
+    pub(crate) fn from_checked(text: &[u8]) -> Self {
+        Self(SmallVec::from_slice(text))
     }
 
     /// Returns the text of the id. Treat it as a password.

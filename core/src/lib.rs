@@ -28,7 +28,9 @@ mod expiry;
 mod gate;
 mod handle;
 mod headers;
+mod hooks;
 mod id;
+mod ids;
 mod keyring;
 mod oplog;
 mod plan;
@@ -39,6 +41,7 @@ mod session;
 mod status;
 mod store;
 mod swap;
+mod transport;
 mod value;
 mod work;
 
@@ -48,22 +51,22 @@ pub use futures_util::stream::BoxStream;
 
 pub use crate::{
     config::Builder,
-    cookie::{CookieConfig, SameSite},
+    cookie::{CookieConfig, CookieOptions, SameSite},
     data::{Data, DataMut},
     engine::{Commit, Engine, RequestHead},
     error::{Error, ErrorKind, Result},
     expiry::Expiry,
     gate::{Fallback, OnOutage},
     headers::HeaderEdits,
+    hooks::OwnedHead,
     id::{Fingerprint, Key, SessionId},
     keyring::Keyring,
     plan::Save,
     session::{LazySession, Session},
     status::{Status, StatusSender, StatusStream},
     store::{AdminStore, AtomicStore, Guarantee, IndexedStore, Store, Swapped, Ttl},
+    transport::{BearerTransport, HeaderTransport, Presented, Transport},
 };
 
 #[cfg(feature = "tower-service-0_3")]
-pub use crate::adapter::tower::{
-    EmptyResponse, OnError, OwnedHead, ResponseFuture, SessionLayer, SessionService,
-};
+pub use crate::adapter::tower::{EmptyResponse, OnError, ResponseFuture, SessionLayer, SessionService};

@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    cookie::CookieOptions,
     document::Document,
     error::{Error, ErrorKind, Result},
     record::{Meta, Millis, Record},
@@ -40,6 +41,7 @@ pub(crate) enum Op {
     Edit(Edit),
     Ttl(Millis),
     User(Box<str>),
+    Cookie(CookieOptions),
 }
 
 impl Op {
@@ -55,7 +57,14 @@ impl Op {
             Self::Clear => Ok(data.clear()),
             Self::Restart { now, deadline } => {
                 data.clear();
-                *meta = Meta { created: *now, renewed: *now, deadline: *deadline, ttl: None, user: None };
+                *meta = Meta {
+                    created: *now,
+                    renewed: *now,
+                    deadline: *deadline,
+                    ttl: None,
+                    user: None,
+                    cookie: None,
+                };
                 Ok(true)
             }
             Self::Update { key, change } => {
@@ -64,6 +73,7 @@ impl Op {
             }
             Self::Edit(edit) => guarded(|| edit(data)),
             Self::Ttl(ttl) => Ok(meta.ttl.replace(*ttl) != Some(*ttl)),
+            Self::Cookie(options) => Ok(meta.cookie.replace(*options) != Some(*options)),
             Self::User(user) => {
                 let changed = meta.user.as_ref() != Some(user);
                 meta.user = Some(user.clone());
@@ -72,9 +82,9 @@ impl Op {
         }
     }
 
-    /// Whether the change moves the session's end, so that the browser must hear of it.
-    pub(crate) const fn moves_the_end(&self) -> bool {
-        matches!(self, Self::Ttl(_))
+    /// Whether the change is one that the browser must hear of: of the session's end, or of its cookie.
+    pub(crate) const fn concerns_the_cookie(&self) -> bool {
+        matches!(self, Self::Ttl(_) | Self::Cookie(_))
     }
 }
 
@@ -97,6 +107,7 @@ impl fmt::Debug for Op {
             Self::Edit(_) => "Edit",
             Self::Ttl(_) => "Ttl",
             Self::User(_) => "User",
+            Self::Cookie(_) => "Cookie",
         })
     }
 }
@@ -164,7 +175,7 @@ mod tests {
     use super::*;
 
     fn record() -> Record {
-        let meta = Meta { created: 0, renewed: 0, deadline: None, ttl: None, user: None };
+        let meta = Meta { created: 0, renewed: 0, deadline: None, ttl: None, user: None, cookie: None };
         Record { meta, data: Document::default() }
     }
 

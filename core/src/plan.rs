@@ -33,8 +33,8 @@ pub(crate) struct Facts {
     pub(crate) empty: bool,
     /// A handler asked for a new id for a stored session.
     pub(crate) new_id: bool,
-    /// The session's end was moved by a handler.
-    pub(crate) end_moved: bool,
+    /// A handler moved the session's end or changed its cookie's options.
+    pub(crate) cookie_stale: bool,
     /// The idle time is low enough, or `rolling` is on.
     pub(crate) renewal_due: bool,
     /// The ticket was signed by an older key.
@@ -105,7 +105,7 @@ pub(crate) const fn decide(facts: &Facts) -> (Plan, Ticket) {
             } else if facts.new_id {
                 (Plan::Move, Ticket::Send)
             } else if facts.changed || matches!(facts.save, Save::Always) {
-                let renew = facts.renewal_due || facts.end_moved;
+                let renew = facts.renewal_due || facts.cookie_stale;
                 (Plan::Replace { renew }, if renew { Ticket::Send } else { reissue })
             } else if facts.renewal_due {
                 (Plan::Renew, Ticket::Send)
@@ -125,7 +125,7 @@ mod tests {
         changed: false,
         empty: true,
         new_id: false,
-        end_moved: false,
+        cookie_stale: false,
         renewal_due: false,
         old_signature: false,
         save: Save::IfChanged,
@@ -174,7 +174,7 @@ mod tests {
             ("changed", changed, (Replace { renew: false }, Keep)),
             ("emptied", Facts { empty: true, ..changed }, (Replace { renew: false }, Keep)),
             ("changed and due", Facts { renewal_due: true, ..changed }, (Replace { renew: true }, Send)),
-            ("given another ttl", Facts { end_moved: true, ..changed }, (Replace { renew: true }, Send)),
+            ("given another ttl", Facts { cookie_stale: true, ..changed }, (Replace { renew: true }, Send)),
             ("read and due", Facts { renewal_due: true, ..STORED }, (Renew, Send)),
             ("read, forced", Facts { save: Save::Always, ..STORED }, (Replace { renew: false }, Keep)),
             ("changed, prevented", Facts { save: Save::Never, ..changed }, (Nothing, Keep)),
@@ -210,7 +210,7 @@ mod tests {
                     changed: bit(0),
                     empty: bit(1),
                     new_id: bit(2),
-                    end_moved: bit(3),
+                    cookie_stale: bit(3),
                     renewal_due: bit(4),
                     old_signature: bit(5),
                     allow_empty: bit(6),

@@ -28,7 +28,6 @@ pub(crate) enum KeyRule {
     /// SHA-256: a leaked database holds no usable ticket.
     Hashed,
     /// A prefix and the id itself, where another program does it so.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the foreign formats use it"))]
     Prefixed(Box<str>),
 }
 
@@ -38,7 +37,6 @@ pub(crate) enum Renewal {
     /// The record is written anew with the time of its renewal.
     Rewrite,
     /// The store is told the new ttl; the record stays as it is, byte for byte.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the foreign formats use it"))]
     Touch,
 }
 

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use crate::{
+    cookie::CookieOptions,
     document::{Document, MAX_KEYS, json_string},
     error::{Error, ErrorKind, Result},
 };
@@ -35,6 +36,8 @@ pub(crate) struct Meta {
     /// This session's own idle time, in place of the configured one.
     pub(crate) ttl: Option<Millis>,
     pub(crate) user: Option<Box<str>>,
+    /// This session's own cookie options.
+    pub(crate) cookie: Option<CookieOptions>,
 }
 
 /// A readable session record.
@@ -96,6 +99,11 @@ pub(crate) fn encode(meta: &Meta, data: &Document, nonces: &NonceSource, limit: 
     }
     if let Some(ttl) = meta.ttl {
         let _ = write!(head, r#","ttl":{ttl}"#);
+    }
+    if let Some(cookie) = &meta.cookie {
+        head.extend_from_slice(br#","cookie":"#);
+        // Three plain values: nothing of them can fail to become JSON.
+        let _ = serde_json::to_writer(&mut head, cookie);
     }
     let user = meta.user.as_deref().map(json_string);
     const USER: &[u8] = br#","user":"#;
@@ -161,7 +169,14 @@ pub(crate) fn decode(bytes: &Bytes, limit: usize) -> Result<Decoded> {
                 data.push_loaded(key, value.get());
             }
             let user = stored.user.map(|user| Box::from(&*user));
-            let meta = Meta { created, renewed, deadline: stored.deadline, ttl: stored.ttl, user };
+            let meta = Meta {
+                created,
+                renewed,
+                deadline: stored.deadline,
+                ttl: stored.ttl,
+                user,
+                cookie: stored.cookie,
+            };
             Ok(Decoded::Session(Record { meta, data }))
         }
         _ => Err(corrupt("the stored record lacks a field")),
@@ -235,6 +250,7 @@ struct Stored<'a> {
     ttl: Option<Millis>,
     #[serde(borrow)]
     user: Option<Cow<'a, str>>,
+    cookie: Option<CookieOptions>,
     #[serde(borrow)]
     data: Option<Entries<'a>>,
     moved: Option<Millis>,
@@ -278,7 +294,7 @@ mod tests {
     const LIMIT: usize = 1 << 20;
 
     fn meta() -> Meta {
-        Meta { created: 1, renewed: 2, deadline: None, ttl: None, user: None }
+        Meta { created: 1, renewed: 2, deadline: None, ttl: None, user: None, cookie: None }
     }
 
     fn session(bytes: &Bytes) -> Record {

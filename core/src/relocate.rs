@@ -56,7 +56,10 @@ impl Work<'_> {
         self.bind().await?;
         loop {
             match self.retire(old, tombstone).await? {
-                Retired::Done => return Ok(Fate::Done),
+                Retired::Done => {
+                    self.unbind(old).await;
+                    return Ok(Fate::Done);
+                }
                 Retired::Lost(refusal) => return Ok(Fate::Lost(refusal)),
                 Retired::Changed(current) => {
                     let (stored, user) = (self.target.bytes.clone(), self.meta.user.clone());
@@ -64,6 +67,7 @@ impl Work<'_> {
                     if let Some(refusal) = self.replay_on(current)? {
                         return Ok(Fate::Lost(refusal));
                     }
+                    self.before_save().await?;
                     if self.meta.user != user {
                         self.bind().await?;
                     }
@@ -72,6 +76,18 @@ impl Work<'_> {
                     }
                 }
             }
+        }
+    }
+
+    /// Lets the old key's index entry run out: ending the user's other sessions must not remove the tombstone.
+    async fn unbind(&mut self, old: &Stored) {
+        // The user that the old record named last, who may not be the new one's.
+        let Ok(Decoded::Session(record)) = self.settings.profile.records.decode(&old.key, &self.base) else {
+            return;
+        };
+        let Some(user) = record.meta.user else { return };
+        if let Err(error) = self.settings.backend.bind(&old.key, &user, Ttl::MIN).await {
+            event::unbound(&old.key, &error);
         }
     }
 

@@ -8,14 +8,16 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     backend::no_index,
     commit::{Trigger, commit},
+    cookie::CookieOptions,
     end,
     engine::load,
     error::{Error, ErrorKind, Result},
     handle::{Access, Handle},
-    id::SessionId,
+    id::{Fingerprint, SessionId},
     oplog::Op,
     plan::Save,
     store::Ttl,
+    transport::Carrier,
     value::{from_json, to_json},
 };
 
@@ -280,9 +282,9 @@ impl Session {
     ///
     /// # Errors
     /// As the type's documentation says; [`ErrorKind::Backend`] when there are no random bytes.
-    #[allow(clippy::unused_async)] // Part of the contract: a generator of ids may have to wait.
     pub async fn cycle_id(&self) -> Result<SessionId> {
-        let id = SessionId::generate()?;
+        self.0.lock().check_writable()?;
+        let id = self.0.settings.ids.generate().await?;
         let mut state = self.0.lock();
         state.check_writable()?;
         state.next_id = Some(id.clone());
@@ -324,7 +326,26 @@ impl Session {
         }
     }
 
-    /// Returns whether nothing is stored for this session yet.
+    /// Returns a short hash that tells this session apart in logs and on pages, as the events of this crate show it;
+    /// `None` until it is stored. Nothing can be made of it.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        match &self.0.lock().access {
+            Access::Stored(stored) => Some(stored.key.fingerprint()),
+            Access::Fresh | Access::Refused(_) => None,
+        }
+    }
+
+    /// Tells whether a write would be taken now.
+    ///
+    /// # Errors
+    /// What a write would answer: see the type's documentation.
+    pub fn writable(&self) -> Result<()> {
+        self.0.lock().check_writable()
+    }
+
+    /// Returns whether nothing is stored for this session yet. So it is too for one that has ended or cannot be read:
+    /// [`writable`](Self::writable) tells those apart.
     #[must_use]
     pub fn is_new(&self) -> bool {
         !matches!(self.0.lock().access, Access::Stored(_))
@@ -354,6 +375,25 @@ impl Session {
             return Err(Error::config("ttl", "a session must live at least 1 ms; destroy() ends it"));
         }
         self.0.write(Op::Ttl(Ttl::new(ttl).millis())).map(|_| ())
+    }
+
+    /// Changes this session's cookie options, which are kept with it. The cookie is sent again.
+    ///
+    /// Name, path and domain are the application's and stay.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for `SameSite=None` on an insecure cookie, and whatever else the browser would refuse;
+    /// [`ErrorKind::Unsupported`] when ids do not travel in cookies. Else as the type's documentation says.
+    pub fn cookie(&self, change: impl FnOnce(CookieOptions) -> CookieOptions) -> Result<()> {
+        let Carrier::Cookie(cookie) = &self.0.settings.carrier else {
+            return Err(Error::new(ErrorKind::Unsupported)
+                .operation("cookie")
+                .hint("this application's ids do not travel in cookies"));
+        };
+        let now = self.0.lock().record.meta.cookie.unwrap_or_default();
+        let options = change(now);
+        cookie.check_options(&options)?;
+        self.0.write(Op::Cookie(options)).map(|_| ())
     }
 
     /// Binds the session to a user, so that all sessions of that user can be listed and ended.

@@ -1,17 +1,20 @@
 //! The single writes of a commit: create, and compare-and-swap with replay; lost replies are settled by reading.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::{
     commit::Fate,
     error::{Error, ErrorKind, Result},
     event,
-    handle::Refusal,
+    handle::{Access, Refusal},
     oplog::replay,
-    plan::Plan,
+    plan::{Plan, Ticket},
     profile::Renewal,
     record::Decoded,
-    store::Swapped,
+    session::Session,
+    store::{Swapped, Ttl},
     work::Work,
 };
 
@@ -128,6 +131,7 @@ impl Work<'_> {
             if let Some(refusal) = self.replay_on(current)? {
                 return Ok(Fate::Lost(refusal));
             }
+            self.before_save().await?;
         }
     }
 
@@ -139,6 +143,40 @@ impl Work<'_> {
         }
         self.target.bytes = current;
         Ok(Fate::Done)
+    }
+
+    /// Gives the record to the application's hooks before it is written, and writes what they make of it.
+    ///
+    /// # Errors
+    /// What the hook answers, and those of encoding.
+    pub(crate) async fn before_save(&mut self) -> Result<()> {
+        let hooks = &self.settings.hooks;
+        let Some(record) = self.replayed.take_if(|_| hooks.touch_saves()) else { return Ok(()) };
+        let (ttl_before, user_before) = (record.meta.ttl, record.meta.user.clone());
+        let access = match self.plan {
+            Plan::Create => Access::Fresh,
+            _ => Access::Stored(self.target.clone()),
+        };
+        let session = Session(Arc::new(self.handle.detached(access, record)));
+        if let Some(before_save) = &hooks.before_save {
+            before_save(self.handle.head.clone().unwrap_or_default(), session.clone()).await?;
+        }
+        if let Some(idle) = hooks.idle_by.as_ref().and_then(|idle_by| idle_by(&session)) {
+            session.set_ttl(idle)?;
+        }
+        let mut record = session.0.lock().record.clone();
+        let now = self.settings.now();
+        if record.meta.ttl != ttl_before {
+            record.meta.renewed = now;
+            self.ticket = Ticket::Send;
+        }
+        self.ttl = self.settings.expiry.left(&record.meta, now).unwrap_or(Ttl::MIN);
+        self.target.bytes =
+            self.settings.profile.records.encode(&self.target.key, &record.meta, &record.data)?;
+        self.binds |= record.meta.user.is_some() && record.meta.user != user_before;
+        self.meta = record.meta.clone();
+        self.replayed = Some(record);
+        Ok(())
     }
 
     /// Builds the next write on what others stored: their record with this request's changes done again.

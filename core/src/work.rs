@@ -10,10 +10,10 @@ use crate::{
     error::{Error, ErrorKind, Result},
     event,
     handle::{Access, Attempt, Doubt, Handle, Refusal, Stored},
-    id::{Key, SessionId},
+    id::Key,
     oplog::Op,
     plan::{Plan, Ticket, decide},
-    record::{Meta, Record},
+    record::{Decoded, Meta, Record},
     store::Ttl,
 };
 
@@ -25,6 +25,8 @@ pub(crate) enum Begun<'h> {
     Nothing,
     /// It takes more than one write, and this is no task yet.
     HasSteps,
+    /// A new session must be given an id first.
+    NeedsId,
     Work(Box<Work<'h>>),
 }
 
@@ -32,10 +34,10 @@ pub(crate) enum Begun<'h> {
 ///
 /// Dropped before its end, it puts the changes back and notes what it cannot know.
 pub(crate) struct Work<'h> {
-    handle: &'h Handle,
+    pub(crate) handle: &'h Handle,
     pub(crate) settings: &'h Settings,
     pub(crate) plan: Plan,
-    ticket: Ticket,
+    pub(crate) ticket: Ticket,
     pub(crate) ops: Vec<(u64, Op)>,
     /// What is stored under the old key: the expected value of the swap. Empty for a new session.
     pub(crate) base: Bytes,
@@ -93,20 +95,21 @@ impl<'h> Work<'h> {
                 meta.created = now;
                 meta.renewed = now;
                 meta.deadline = settings.expiry.deadline(now);
-                (state.next_id.clone().map_or_else(SessionId::generate, Ok)?, None)
+                (state.next_id.clone(), None)
             }
             (Plan::Move, Access::Stored(stored)) => {
                 meta.renewed = now;
-                (state.next_id.clone().map_or_else(SessionId::generate, Ok)?, Some(stored.clone()))
+                (state.next_id.clone(), Some(stored.clone()))
             }
             (_, Access::Stored(stored)) => {
                 if matches!(plan, Plan::Renew | Plan::Replace { renew: true }) {
                     meta.renewed = now;
                 }
-                (stored.id.clone(), Some(stored.clone()))
+                (Some(stored.id.clone()), Some(stored.clone()))
             }
             (_, Access::Fresh) => return Ok(Begun::Nothing),
         };
+        let Some(id) = id else { return Ok(Begun::NeedsId) };
         if state.closed && matches!(trigger, Trigger::Explicit) && matches!(plan, Plan::Create | Plan::Move) {
             return Err(Error::new(ErrorKind::Committed).hint("the new cookie can no longer be sent"));
         }
@@ -120,6 +123,11 @@ impl<'h> Work<'h> {
         if bytes.len() > SOFT_LIMIT {
             event::large(&key, bytes.len());
         }
+        // Hooks see a copy of what is about to be written.
+        let replayed = settings
+            .hooks
+            .touch_saves()
+            .then(|| Record { meta: meta.clone(), data: state.record.data.clone() });
         let ops = state.log.take();
         let attempts = state.doubt.take().map(|doubt| doubt.attempts).unwrap_or_default();
         Ok(Begun::Work(Box::new(Self {
@@ -134,7 +142,7 @@ impl<'h> Work<'h> {
             target: Stored { id, key, bytes },
             meta,
             ttl,
-            replayed: None,
+            replayed,
             conflicts: 0,
             attempts,
             finished: false,
@@ -188,12 +196,22 @@ impl<'h> Work<'h> {
     /// Tells the handle what is stored now.
     pub(crate) fn publish(&mut self) -> Result<()> {
         self.finished = true;
-        let replayed = self.replayed.take();
-        let overtaken = {
+        let mut replayed = self.replayed.take();
+        {
             let mut state = self.handle.lock();
             state.access = Access::Stored(self.target.clone());
-            let end_moved = state.log.iter().any(Op::moves_the_end);
-            state.end_moved = end_moved;
+            if state.log.is_empty() {
+                state.record.meta = self.meta.clone();
+            } else if replayed.is_none()
+                && let Decoded::Session(record) =
+                    self.settings.profile.records.decode(&self.target.key, &self.target.bytes)?
+            {
+                // A clone wrote while this was under way: its changes go on top of what is stored now.
+                replayed = Some(record);
+            }
+            state.changed = !state.log.is_empty();
+            let cookie_stale = state.log.iter().any(Op::concerns_the_cookie);
+            state.cookie_stale = cookie_stale;
             state.renewed |= self.plan != (Plan::Replace { renew: false });
             state.owe(self.ticket);
             if self.ticket == Ticket::Send {
@@ -203,19 +221,8 @@ impl<'h> Work<'h> {
                 state.settle_on(&self.target.id);
                 state.destroyed = false;
             }
-            // Changes that clones made since are in the view and in the log: the view is made anew with both.
-            let overtaken = !state.log.is_empty();
-            state.changed = overtaken;
-            if !overtaken {
-                state.record.meta = self.meta.clone();
-            }
-            overtaken
-        };
-        match replayed {
-            Some(record) => self.handle.rebase(&record),
-            None if overtaken => self.handle.rebuild(),
-            None => Ok(()),
         }
+        replayed.map_or(Ok(()), |record| self.handle.rebase(&record))
     }
 
     /// Returns the key whose record the changes are made on.
@@ -229,7 +236,7 @@ impl<'h> Work<'h> {
         let key = self.base_key();
         match refusal {
             Refusal::Moved => event::moved(key),
-            Refusal::Gone | Refusal::Corrupt | Refusal::Outage => event::gone(key),
+            Refusal::Gone | Refusal::Corrupt | Refusal::Unloaded => event::gone(key),
         }
         self.handle.lock().refuse(refusal, self.handle.blank());
         Error::new(ErrorKind::Gone)

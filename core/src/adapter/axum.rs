@@ -9,9 +9,10 @@ use http::request::Parts;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    adapter::tower::{EmptyResponse, OnError, OwnedHead},
+    adapter::tower::{EmptyResponse, OnError},
     data::Data,
     error::{Error, ErrorKind},
+    hooks::OwnedHead,
     session::{LazySession, Session},
 };
 
@@ -60,7 +61,9 @@ impl<S: Sync, T: Default + Serialize + DeserializeOwned> FromRequestParts<S> for
 }
 
 /// Answers with an empty body, so that nothing of the inside shows: 503 with `Retry-After` if a later request may
-/// succeed, 409 if the session has ended or moved meanwhile, else 500. Log the error where you handle it.
+/// succeed, 409 if the session has ended or moved meanwhile, else 500.
+///
+/// The error itself goes into the response's extensions, where a middleware finds it to log it or to make a page.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         OnError::<Body>::respond(&EmptyResponse, &self, &OwnedHead::default())

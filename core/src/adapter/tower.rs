@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header::RETRY_AFTER};
+use http::{HeaderValue, Request, Response, StatusCode, header::RETRY_AFTER};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -15,6 +15,7 @@ use crate::{
     config::Builder,
     engine::{Commit, Engine, RequestHead},
     error::{Error, ErrorKind},
+    hooks::OwnedHead,
     session::LazySession,
     store::Store,
 };
@@ -110,12 +111,9 @@ where
             None
         } else {
             let (method, uri, headers) = (request.method(), request.uri(), request.headers());
-            let session = self.engine.begin(&RequestHead { method, uri, headers });
-            let head = E::NEEDS_HEAD.then(|| OwnedHead {
-                method: method.clone(),
-                uri: uri.clone(),
-                headers: headers.clone(),
-            });
+            let head = RequestHead { method, uri, headers };
+            let session = self.engine.begin(&head);
+            let head = E::NEEDS_HEAD.then(|| head.to_owned_head());
             request.extensions_mut().insert(session.clone());
             Some(InUse { session, engine: self.engine.clone(), head, on_error: self.on_error.clone() })
         };
@@ -201,25 +199,6 @@ impl<F, B, E> fmt::Debug for ResponseFuture<F, B, E> {
     }
 }
 
-/// The head of a request, kept for [`OnError`].
-#[derive(Clone, Default)]
-#[non_exhaustive]
-pub struct OwnedHead {
-    /// The request's method.
-    pub method: Method,
-    /// The request's target.
-    pub uri: Uri,
-    /// The request's headers, with the session cookie among them: do not log them.
-    pub headers: HeaderMap,
-}
-
-/// Shows the method alone: targets and headers hold what users type and browsers keep.
-impl fmt::Debug for OwnedHead {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnedHead").field("method", &self.method).finish_non_exhaustive()
-    }
-}
-
 /// Answers a request whose session could not be saved. The handler's own answer is dropped: it may claim what did
 /// not happen.
 ///
@@ -238,7 +217,8 @@ impl<B, F: Fn(&Error, &OwnedHead) -> Response<B>> OnError<B> for F {
     }
 }
 
-/// Answers with an empty body: 503 and `Retry-After` if a later request may succeed, else 500. The default.
+/// Answers with an empty body: 503 and `Retry-After` if a later request may succeed, 409 if the session has ended or
+/// moved meanwhile, else 500. The error goes into the response's extensions. The default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EmptyResponse;
 
@@ -251,6 +231,7 @@ impl<B: Default> OnError<B> for EmptyResponse {
         if error.is_retryable() {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        response.extensions_mut().insert(error.clone());
         response
     }
 }

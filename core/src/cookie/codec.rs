@@ -4,10 +4,14 @@ use std::fmt::Write as _;
 
 use http::{HeaderMap, HeaderValue};
 
-use super::read::{self, Candidate, Candidates, SIGNED_CHARS, TAG_MARK};
+use super::{
+    CookieConfig, CookieOptions,
+    read::{self, Candidate, Candidates, TAG_MARK, ValueShape},
+};
 use crate::{
     error::{Error, Result},
-    id::{ID_CHARS, SessionId},
+    id::SessionId,
+    ids::IdShape,
     keyring::{KeyAge, Signer},
     store::Ttl,
 };
@@ -21,12 +25,12 @@ const REMOVED: &str = "; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT";
 /// One checked cookie configuration, ready to read and to write.
 #[derive(Clone, Debug)]
 pub(crate) struct CookieCodec {
-    name: Box<str>,
-    path: Box<str>,
+    /// As checked: the name as it is sent, the domain in its normal form.
+    config: CookieConfig,
     /// What follows value and `Max-Age`, from its first `; ` on.
     attributes: Box<str>,
     removal: HeaderValue,
-    lifetime: Lifetime,
+    shape: ValueShape,
     signer: Option<Signer>,
 }
 
@@ -49,33 +53,30 @@ pub(crate) struct Ticket {
 }
 
 impl CookieCodec {
-    /// Creates a codec from parts that have been checked. `attributes` begin with `; `.
+    /// Creates a codec from a configuration that has been checked, with the name as it is sent.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the parts cannot stand in a header, which the checks
     /// before rule out.
-    pub(super) fn new(
-        name: &str,
-        path: &str,
-        attributes: &str,
-        lifetime: Lifetime,
-        signer: Option<Signer>,
-    ) -> Result<Self> {
-        let removal = HeaderValue::try_from(format!("{name}={REMOVED}{attributes}"))
+    pub(super) fn new(config: CookieConfig, ids: IdShape, signer: Option<Signer>) -> Result<Self> {
+        let attributes = config.attributes();
+        let removal = HeaderValue::try_from(format!("{}={REMOVED}{attributes}", config.name))
             .map_err(|_| Error::config("cookie", "must be printable ASCII throughout"))?;
-        Ok(Self {
-            name: name.into(),
-            path: path.into(),
-            attributes: attributes.into(),
-            removal,
-            lifetime,
-            signer,
-        })
+        let shape = ValueShape { id: ids, signed: signer.is_some() };
+        Ok(Self { config, attributes: attributes.into(), removal, shape, signer })
     }
 
-    /// Returns the length of every value of this cookie: 43 for an id, 87 with a signature.
+    /// Returns the length of every value of this cookie: 43 for a native id, 87 with a signature.
     pub(crate) const fn value_len(&self) -> usize {
-        if self.signer.is_some() { SIGNED_CHARS } else { ID_CHARS }
+        self.shape.length()
+    }
+
+    /// Checks options of one session against this cookie.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) naming the option.
+    pub(crate) fn check_options(&self, options: &CookieOptions) -> Result<()> {
+        options.over(&self.config).check_promises()
     }
 
     /// Tells whether the browser sends the cookie with a request for `path` (RFC 6265bis, section 5.1.4).
@@ -85,13 +86,13 @@ impl CookieCodec {
     pub(crate) fn covers(&self, path: &str) -> bool {
         let path = path.split(['?', '#']).next().unwrap_or_default();
         let path = if path.starts_with('/') { path } else { "/" };
-        path.strip_prefix(&*self.path)
-            .is_some_and(|rest| rest.is_empty() || self.path.ends_with('/') || rest.starts_with('/'))
+        path.strip_prefix(&*self.config.path)
+            .is_some_and(|rest| rest.is_empty() || self.config.path.ends_with('/') || rest.starts_with('/'))
     }
 
     /// Collects the values in a request that could be ours, by name and shape alone; allocates nothing.
     pub(crate) fn read(&self, headers: &HeaderMap) -> Candidates {
-        read::scan(headers, self.name.as_bytes(), self.value_len())
+        read::scan(headers, self.config.name.as_bytes(), &self.shape)
     }
 
     /// Returns the id in a candidate, or `None` if no key of ours signed it; allocates nothing.
@@ -100,42 +101,46 @@ impl CookieCodec {
     pub(crate) fn verify(&self, candidate: &Candidate) -> Option<Ticket> {
         let value = candidate.as_bytes();
         let Some(signer) = &self.signer else {
-            return SessionId::parse(value).map(|id| Ticket { id, reissue: false });
+            return self.shape.id.parse(value).map(|id| Ticket { id, reissue: false });
         };
-        let (id, tag) = value.split_at_checked(ID_CHARS)?;
-        let age = signer.verify(&self.name, id, tag.strip_prefix(&[TAG_MARK])?)?;
-        Some(Ticket { id: SessionId::parse(id)?, reissue: age == KeyAge::Older })
+        let (id, tag) = value.split_at_checked(self.shape.id.length())?;
+        let age = signer.verify(&self.config.name, id, tag.strip_prefix(&[TAG_MARK])?)?;
+        Some(Ticket { id: self.shape.id.parse(id)?, reissue: age == KeyAge::Older })
     }
 
     /// Returns the `Set-Cookie` that hands out an id, in one allocation.
     ///
     /// `Max-Age` is the ttl in whole seconds, rounded up, and absent with [`Lifetime::BrowserSession`]. A ttl is at
     /// most 400 days, as is the life of a cookie (RFC 6265bis, section 5.5). The value is marked sensitive, so that
-    /// HTTP/2 keeps it out of its compression tables.
-    pub(crate) fn set(&self, id: &SessionId, lives: Ttl) -> HeaderValue {
+    /// HTTP/2 keeps it out of its compression tables. Options of the session's own cost a second allocation.
+    pub(crate) fn set(&self, id: &SessionId, lives: Ttl, options: Option<&CookieOptions>) -> HeaderValue {
+        let own = options.map(|options| options.over(&self.config));
+        let lifetime = own.as_ref().map_or(self.config.lifetime, |own| own.lifetime);
+        let attributes = own.map(|own| own.attributes());
+        let attributes = attributes.as_deref().unwrap_or(&self.attributes);
         let (id, seconds) = (id.expose(), lives.secs_rounded_up());
         // Exact, since a buffer with room to spare would be copied once more on its way into the header value.
         let digits = seconds.checked_ilog10().unwrap_or(0) as usize + 1;
-        let max_age = match self.lifetime {
+        let max_age = match lifetime {
             Lifetime::Ttl => MAX_AGE.len() + digits,
             Lifetime::BrowserSession => 0,
         };
-        let length = self.name.len() + 1 + self.value_len() + max_age + self.attributes.len();
+        let length = self.config.name.len() + 1 + self.value_len() + max_age + attributes.len();
 
         let mut text = String::with_capacity(length);
-        text.push_str(&self.name);
+        text.push_str(&self.config.name);
         text.push('=');
         text.push_str(id);
         if let Some(signer) = &self.signer {
             text.push(char::from(TAG_MARK));
-            text.extend(signer.sign(&self.name, id.as_bytes()).map(char::from));
+            text.extend(signer.sign(&self.config.name, id.as_bytes()).map(char::from));
         }
-        if self.lifetime == Lifetime::Ttl {
+        if lifetime == Lifetime::Ttl {
             text.push_str(MAX_AGE);
             // Writing to a string cannot fail.
             let _ = write!(text, "{seconds}");
         }
-        text.push_str(&self.attributes);
+        text.push_str(attributes);
         debug_assert_eq!(text.len(), length);
         let mut value =
             HeaderValue::try_from(text).expect("name, id, tag and attributes are printable ASCII");

@@ -5,7 +5,10 @@ use std::{fmt, slice};
 use http::{HeaderMap, header::COOKIE};
 use smallvec::SmallVec;
 
-use crate::{id::ID_CHARS, keyring::TAG_CHARS};
+use crate::{
+    ids::{IdShape, MAX_ID_CHARS},
+    keyring::TAG_CHARS,
+};
 
 /// How much of a request's cookies is looked at, in bytes. Browsers send at most some 180 cookies of 4 KiB to a host,
 /// and servers commonly take 8 to 64 KiB of headers.
@@ -21,43 +24,54 @@ pub(crate) const MAX_CANDIDATES: usize = 4;
 /// Stands between an id and its signature. Not in the alphabet of either.
 pub(super) const TAG_MARK: u8 = b'.';
 
-/// Length of a signed value: id, mark, signature.
-pub(super) const SIGNED_CHARS: usize = ID_CHARS + 1 + TAG_CHARS;
+/// The longest value there can be: id, mark, signature.
+const MAX_VALUE_CHARS: usize = MAX_ID_CHARS + 1 + TAG_CHARS;
+
+/// What every value of this cookie looks like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ValueShape {
+    pub(super) id: IdShape,
+    pub(super) signed: bool,
+}
+
+impl ValueShape {
+    pub(super) const fn length(&self) -> usize {
+        self.id.length() + if self.signed { 1 + TAG_CHARS } else { 0 }
+    }
+
+    fn fits(&self, value: &[u8]) -> bool {
+        let Some((id, rest)) = value.split_at_checked(self.id.length()) else { return false };
+        self.id.fits(id)
+            && match rest.split_first() {
+                None => !self.signed,
+                Some((&mark, tag)) => {
+                    let base64url = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+                    self.signed && mark == TAG_MARK && tag.len() == TAG_CHARS && tag.iter().all(base64url)
+                }
+            }
+    }
+}
 
 /// A value that has the length and the alphabet of ours, and nothing more to its credit.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Candidate {
-    text: [u8; SIGNED_CHARS],
+    text: [u8; MAX_VALUE_CHARS],
     length: u8,
 }
 
 impl Candidate {
-    /// Creates a candidate if `value` is `length` bytes long and of the right characters.
-    fn new(value: &[u8], length: usize) -> Option<Self> {
-        let mut text = [0; SIGNED_CHARS];
-        let well_formed = value.len() == length
-            && value.iter().enumerate().all(|(at, &byte)| {
-                if at == ID_CHARS {
-                    byte == TAG_MARK
-                } else {
-                    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
-                }
-            });
-        if !well_formed {
+    /// Creates a candidate if `value` could be one of this shape.
+    pub(super) fn new(value: &[u8], shape: &ValueShape) -> Option<Self> {
+        if !shape.fits(value) {
             return None;
         }
-        text.get_mut(..length)?.copy_from_slice(value);
-        Some(Self { text, length: u8::try_from(length).ok()? })
-    }
-
-    /// Creates a candidate of either shape.
-    #[cfg(test)]
-    pub(super) fn of(value: &[u8]) -> Option<Self> {
-        Self::new(value, value.len()).filter(|_| matches!(value.len(), ID_CHARS | SIGNED_CHARS))
+        let mut text = [0; MAX_VALUE_CHARS];
+        text.get_mut(..value.len())?.copy_from_slice(value);
+        Some(Self { text, length: u8::try_from(value.len()).ok()? })
     }
 
     /// Returns the value as it came in, without quotes.
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.text[..usize::from(self.length)]
     }
 }
@@ -96,8 +110,13 @@ impl Candidates {
         self.hostile
     }
 
-    fn take(&mut self, value: &[u8], length: usize) {
-        match Candidate::new(value, length) {
+    /// Takes an id that came otherwise than in a cookie.
+    pub(crate) fn offer(&mut self, id: &[u8], shape: &IdShape) {
+        self.take(id, &ValueShape { id: *shape, signed: false });
+    }
+
+    fn take(&mut self, value: &[u8], shape: &ValueShape) {
+        match Candidate::new(value, shape) {
             Some(candidate) if self.kept.contains(&candidate) => {}
             Some(candidate) if self.kept.len() < MAX_CANDIDATES => self.kept.push(candidate),
             _ => self.hostile = true,
@@ -122,11 +141,11 @@ impl fmt::Debug for Candidates {
     }
 }
 
-/// Collects the values of the cookie `name` that are `length` bytes long, from all `Cookie` headers together.
+/// Collects the values of the cookie `name` that have the right shape, from all `Cookie` headers together.
 ///
 /// The syntax is that of RFC 6265bis, section 4.2.1, read leniently: pairs between `;`, spaces and tabs around names
 /// and values, one pair of double quotes around a value. Nothing is percent-decoded.
-pub(super) fn scan(headers: &HeaderMap, name: &[u8], length: usize) -> Candidates {
+pub(super) fn scan(headers: &HeaderMap, name: &[u8], shape: &ValueShape) -> Candidates {
     let mut found = Candidates::default();
     let (mut bytes_left, mut pairs_left) = (MAX_COOKIE_BYTES, MAX_PAIRS);
     // HTTP/2 and 3 may split the cookies over several headers (RFC 9113, section 8.2.3).
@@ -145,7 +164,7 @@ pub(super) fn scan(headers: &HeaderMap, name: &[u8], length: usize) -> Candidate
             if !pair.is_empty() {
                 pairs_left -= 1;
                 if let Some(value) = value_of(pair, name) {
-                    found.take(value, length);
+                    found.take(value, shape);
                 }
             }
             let used = rest.len().min(end + 1);
@@ -189,6 +208,10 @@ mod tests {
     };
 
     use super::*;
+    use crate::id::ID_CHARS;
+
+    const UNSIGNED: ValueShape = ValueShape { id: IdShape::NATIVE, signed: false };
+    const SIGNED: ValueShape = ValueShape { id: IdShape::NATIVE, signed: true };
 
     const A: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
@@ -201,7 +224,7 @@ mod tests {
         for line in lines {
             headers.append(COOKIE, HeaderValue::from_bytes(line.as_ref()).unwrap());
         }
-        scan(&headers, b"sid", ID_CHARS)
+        scan(&headers, b"sid", &UNSIGNED)
     }
 
     /// The kept values as text, and whether there was something hostile.
@@ -301,12 +324,12 @@ mod tests {
     #[test]
     fn a_signed_value_has_one_mark_in_one_place() {
         let good = format!("{A}.{A}");
-        assert!(Candidate::new(good.as_bytes(), SIGNED_CHARS).is_some());
-        for at in 0..SIGNED_CHARS {
+        assert!(Candidate::new(good.as_bytes(), &SIGNED).is_some());
+        for at in 0..SIGNED.length() {
             let mut moved = good.clone().into_bytes();
             moved[ID_CHARS] = b'A';
             moved[at] = b'.';
-            assert_eq!(Candidate::new(&moved, SIGNED_CHARS).is_some(), at == ID_CHARS);
+            assert_eq!(Candidate::new(&moved, &SIGNED).is_some(), at == ID_CHARS);
         }
     }
 

@@ -6,9 +6,10 @@ use proptest::{
     sample::select,
 };
 
-use super::read::Candidate;
-use super::{Candidates, CookieCodec, CookieConfig, Lifetime, SameSite, split_prefix};
-use crate::{ErrorKind, Keyring, SessionId, Ttl};
+use super::{
+    Candidate, Candidates, CookieCodec, CookieConfig, Lifetime, SameSite, read::ValueShape, split_prefix,
+};
+use crate::{ErrorKind, Keyring, SessionId, Ttl, ids::IdShape};
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -21,7 +22,7 @@ fn keys(seeds: &[u8]) -> Keyring {
 }
 
 fn build(config: &CookieConfig) -> CookieCodec {
-    config.build(None).unwrap()
+    config.build(None, IdShape::NATIVE).unwrap()
 }
 
 fn request(lines: &[&[u8]]) -> HeaderMap {
@@ -34,7 +35,7 @@ fn request(lines: &[&[u8]]) -> HeaderMap {
 
 /// The value part of what the codec sets.
 fn value_of(codec: &CookieCodec, id: &SessionId) -> String {
-    let header = codec.set(id, Ttl::from_secs(60));
+    let header = codec.set(id, Ttl::from_secs(60), None);
     let text = header.to_str().unwrap();
     text.split_once('=').unwrap().1.split(';').next().unwrap().to_owned()
 }
@@ -124,7 +125,7 @@ fn browser(header: &HeaderValue) -> Option<Kept> {
 
 #[test]
 fn the_default_is_the_strictest_cookie() {
-    let header = build(&CookieConfig::default()).set(&id(), Ttl::from_secs(3600));
+    let header = build(&CookieConfig::default()).set(&id(), Ttl::from_secs(3600), None);
     assert_eq!(
         header.to_str().unwrap(),
         format!("__Host-sid={}; Max-Age=3600; Path=/; Secure; HttpOnly; SameSite=Lax", id().expose())
@@ -143,7 +144,7 @@ fn every_option_is_in_the_header() {
         .partitioned(true)
         .browser_session();
     assert_eq!(
-        build(&config).set(&id(), Ttl::from_secs(3600)).to_str().unwrap(),
+        build(&config).set(&id(), Ttl::from_secs(3600), None).to_str().unwrap(),
         format!(
             "__Secure-s={}; Path=/app; Domain=example.com; Secure; SameSite=None; Partitioned",
             id().expose()
@@ -151,7 +152,7 @@ fn every_option_is_in_the_header() {
     );
     let plain = CookieConfig::new().insecure().same_site(SameSite::Strict);
     assert_eq!(
-        build(&plain).set(&id(), Ttl::from_secs(1)).to_str().unwrap(),
+        build(&plain).set(&id(), Ttl::from_secs(1), None).to_str().unwrap(),
         format!("sid={}; Max-Age=1; Path=/; HttpOnly; SameSite=Strict", id().expose())
     );
 }
@@ -170,7 +171,7 @@ fn max_age_is_whole_seconds_rounded_up_and_400_days_at_most() {
         (Ttl::from_secs(u64::MAX), 400 * DAY as i64),
     ];
     for (ttl, seconds) in table {
-        let header = codec.set(&id(), ttl);
+        let header = codec.set(&id(), ttl, None);
         assert!(header.to_str().unwrap().contains(&format!("; Max-Age={seconds}; ")));
         assert_eq!(browser(&header).unwrap().max_age, Some(seconds));
     }
@@ -190,7 +191,7 @@ fn insecure_drops_prefix_and_secure_together_wherever_it_is_called() {
         ("x__Host-sid", "x__Host-sid"),
     ] {
         for config in [CookieConfig::new().insecure().name(name), CookieConfig::new().name(name).insecure()] {
-            let kept = browser(&build(&config).set(&id(), Ttl::from_secs(1))).unwrap();
+            let kept = browser(&build(&config).set(&id(), Ttl::from_secs(1), None)).unwrap();
             assert_eq!((kept.name.as_str(), kept.secure), (sent, false));
         }
     }
@@ -290,8 +291,8 @@ fn every_good_configuration_is_built_and_every_bad_one_names_its_field() {
         (new().partitioned(true).insecure(), Some(("cookie.partitioned", "remove `insecure()`"))),
     ];
     for (config, expected) in &table {
-        match (config.build(None), expected) {
-            (Ok(codec), None) => assert!(browser(&codec.set(&id(), Ttl::MAX)).is_some(), "{config:?}"),
+        match (config.build(None, IdShape::NATIVE), expected) {
+            (Ok(codec), None) => assert!(browser(&codec.set(&id(), Ttl::MAX, None)).is_some(), "{config:?}"),
             (Err(error), Some((field, cure))) => {
                 assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some(*field)), "{config:?}");
                 assert!(error.to_string().contains(cure), "{error}");
@@ -304,16 +305,16 @@ fn every_good_configuration_is_built_and_every_bad_one_names_its_field() {
 #[test]
 fn keys_are_checked_and_take_their_share_of_the_4096_bytes() {
     for bad in [&[][..], &[1, 1]] {
-        let error = CookieConfig::new().build(Some(&keys(bad))).unwrap_err();
+        let error = CookieConfig::new().build(Some(&keys(bad)), IdShape::NATIVE).unwrap_err();
         assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("keys")));
     }
     for (length, fits) in [(4095, true), (4096, true), (4097, false)] {
         let config = CookieConfig::new().name("n".repeat(length - 87));
-        let built = config.build(Some(&keys(&[1])));
+        let built = config.build(Some(&keys(&[1])), IdShape::NATIVE);
         assert_eq!(built.is_ok(), fits);
         match built {
             Ok(codec) => {
-                let kept = browser(&codec.set(&id(), Ttl::MAX)).unwrap();
+                let kept = browser(&codec.set(&id(), Ttl::MAX, None)).unwrap();
                 assert_eq!(kept.name.len() + kept.value.len(), length);
             }
             Err(error) => assert_eq!(error.field(), Some("cookie.name")),
@@ -332,9 +333,11 @@ fn a_removal_names_the_same_cookie_with_the_same_attributes_and_no_value() {
         sid().same_site(SameSite::None).partitioned(true).http_only(false),
     ] {
         for keys in [None, Some(keys(&[1]))] {
-            let codec = config.build(keys.as_ref()).unwrap();
-            let (set, removed) =
-                (browser(&codec.set(&id(), Ttl::from_secs(60))).unwrap(), browser(&codec.remove()).unwrap());
+            let codec = config.build(keys.as_ref(), IdShape::NATIVE).unwrap();
+            let (set, removed) = (
+                browser(&codec.set(&id(), Ttl::from_secs(60), None)).unwrap(),
+                browser(&codec.remove()).unwrap(),
+            );
             assert_eq!(removed.value, "");
             assert_eq!(removed.max_age, Some(0));
             assert_eq!(removed.expires.as_deref(), Some("Thu, 01 Jan 1970 00:00:00 GMT"));
@@ -370,7 +373,7 @@ fn the_path_covers_whole_segments_only() {
 #[test]
 fn an_unsigned_cookie_reads_back_and_a_signed_one_is_not_ours_without_keys() {
     let (plain, signed) =
-        (build(&CookieConfig::new()), CookieConfig::new().build(Some(&keys(&[1]))).unwrap());
+        (build(&CookieConfig::new()), CookieConfig::new().build(Some(&keys(&[1])), IdShape::NATIVE).unwrap());
     for (codec, other) in [(&plain, &signed), (&signed, &plain)] {
         let cookie = format!("__Host-sid={}", value_of(codec, &id()));
         let found = codec.read(&request(&[cookie.as_bytes()]));
@@ -386,7 +389,10 @@ fn an_unsigned_cookie_reads_back_and_a_signed_one_is_not_ours_without_keys() {
 fn accepts(codec: &CookieCodec, value: &[u8]) -> bool {
     let candidates = HeaderValue::from_bytes(&[b"__Host-sid=", value].concat())
         .map_or_else(|_| Candidates::default(), |line| codec.read(&HeaderMap::from_iter([(COOKIE, line)])));
-    let direct = Candidate::of(value).is_some_and(|candidate| codec.verify(&candidate).is_some());
+    let direct = [false, true]
+        .into_iter()
+        .filter_map(|signed| Candidate::new(value, &ValueShape { id: IdShape::NATIVE, signed }))
+        .any(|candidate| codec.verify(&candidate).is_some());
     let read = candidates.iter().any(|candidate| codec.verify(candidate).is_some());
     assert!(!read || direct);
     direct
@@ -394,7 +400,7 @@ fn accepts(codec: &CookieCodec, value: &[u8]) -> bool {
 
 #[test]
 fn every_flipped_bit_of_a_signed_cookie_is_refused() {
-    let codec = CookieConfig::new().build(Some(&keys(&[1, 2]))).unwrap();
+    let codec = CookieConfig::new().build(Some(&keys(&[1, 2])), IdShape::NATIVE).unwrap();
     let value = value_of(&codec, &id()).into_bytes();
     assert_eq!(value.len(), 87);
     assert!(accepts(&codec, &value));
@@ -409,7 +415,7 @@ fn every_flipped_bit_of_a_signed_cookie_is_refused() {
 
 #[test]
 fn a_signed_cookie_is_refused_cut_lengthened_or_with_another_mark_or_half() {
-    let codec = CookieConfig::new().build(Some(&keys(&[1]))).unwrap();
+    let codec = CookieConfig::new().build(Some(&keys(&[1])), IdShape::NATIVE).unwrap();
     let value = value_of(&codec, &id());
     for length in 0..value.len() {
         assert!(!accepts(&codec, &value.as_bytes()[..length]));
@@ -434,7 +440,7 @@ fn a_signed_cookie_is_refused_cut_lengthened_or_with_another_mark_or_half() {
 #[test]
 fn a_signature_made_for_another_cookie_name_is_refused() {
     let keys = keys(&[1]);
-    let named = |name: &str| CookieConfig::new().name(name).build(Some(&keys)).unwrap();
+    let named = |name: &str| CookieConfig::new().name(name).build(Some(&keys), IdShape::NATIVE).unwrap();
     let value = value_of(&named("__Host-other"), &id());
     assert!(!accepts(&named("__Host-sid"), value.as_bytes()));
     assert!(!accepts(&named("__Host-sid"), value_of(&named("sid"), &id()).as_bytes()));
@@ -442,7 +448,7 @@ fn a_signature_made_for_another_cookie_name_is_refused() {
 
 #[test]
 fn keys_are_rotated_over_two_servers_without_one_logout() {
-    let server = |seeds: &[u8]| CookieConfig::new().build(Some(&keys(seeds))).unwrap();
+    let server = |seeds: &[u8]| CookieConfig::new().build(Some(&keys(seeds)), IdShape::NATIVE).unwrap();
     let take = |server: &CookieCodec, value: &str| {
         let cookie = format!("__Host-sid={value}");
         let found = server.read(&request(&[cookie.as_bytes()]));
@@ -478,14 +484,14 @@ fn keys_are_rotated_over_two_servers_without_one_logout() {
 
 #[test]
 fn neither_codec_nor_ticket_nor_candidates_show_an_id() {
-    let codec = CookieConfig::new().build(Some(&keys(&[1]))).unwrap();
+    let codec = CookieConfig::new().build(Some(&keys(&[1])), IdShape::NATIVE).unwrap();
     let cookie = format!("__Host-sid={}", value_of(&codec, &id()));
     let found = codec.read(&request(&[cookie.as_bytes()]));
     let candidate = found.iter().next().unwrap();
     let shown = format!(
         "{codec:?} {:?} {found:?} {candidate:?} {:?}",
         codec.verify(candidate).unwrap(),
-        codec.set(&id(), Ttl::MAX)
+        codec.set(&id(), Ttl::MAX, None)
     );
     assert!(!shown.contains(&id().expose()[..6]) && !shown.contains(&cookie[55..61]), "{shown}");
 }
@@ -556,7 +562,7 @@ proptest! {
         config in any_config(), signed: bool, secs in 0_u64..(500 * DAY),
     ) {
         let keys = signed.then(|| keys(&[1]));
-        let codec = match config.build(keys.as_ref()) {
+        let codec = match config.build(keys.as_ref(), IdShape::NATIVE) {
             Ok(codec) => codec,
             Err(error) => {
                 prop_assert_eq!(error.kind(), ErrorKind::Config);
@@ -565,7 +571,7 @@ proptest! {
             }
         };
         let lives = Ttl::from_secs(secs);
-        let kept = browser(&codec.set(&id(), lives)).expect("a browser keeps it");
+        let kept = browser(&codec.set(&id(), lives, None)).expect("a browser keeps it");
         let mut name = config.name.clone();
         if !config.secure {
             while let Some((_, rest)) = split_prefix(&name) {

@@ -9,6 +9,7 @@ use std::{
             Ordering::{Relaxed, SeqCst},
         },
     },
+    thread,
 };
 
 use bytes::Bytes;
@@ -302,6 +303,8 @@ impl Inner {
             }
             let stripe = first.1;
             if stripe == SHARDS || first.0 == u64::MAX {
+                // Others took the room and have not let go of their locks yet: let them.
+                thread::yield_now();
                 return;
             }
             let victim = self.change(stripe, |shard, now| {

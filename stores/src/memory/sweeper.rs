@@ -76,6 +76,12 @@ impl Alarm {
         state.thread == Phase::Running
     }
 
+    /// Behaves from now on as if the system had no thread to give.
+    #[cfg(test)]
+    pub(super) fn fail(&self) {
+        self.state.lock().thread = Phase::Failed;
+    }
+
     pub(super) fn stop(&self) {
         self.state.lock().stopped = true;
         self.wake.notify_one();

@@ -1,6 +1,14 @@
 //! Tests of what is special about the memory store: memory, bounds, sweeping, and the index's housekeeping.
 
-use std::{collections::HashSet, sync::Arc, thread, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use cloakroom_core::{AdminStore, AtomicStore, Bytes, ErrorKind, IndexedStore, Key, Store, Swapped, Ttl};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
@@ -133,6 +141,76 @@ fn a_million_changes_of_one_key_leave_no_garbage() {
         assert!(now(store.create(&key(1), bytes(100), HOUR)).unwrap());
     }
     assert_eq!((store.stats(), store.inner.footprint()), before);
+}
+
+/// A store without a sweeper thread, so that expired entries are there to be met.
+fn unswept() -> MemoryStore {
+    let store = MemoryStore::new();
+    store.inner.alarm.fail();
+    store
+}
+
+#[test]
+fn without_a_thread_writes_sweep_what_they_add() {
+    let store = unswept();
+    for _ in 0..20 {
+        (0..2000).for_each(|_| set(&store, rare(), Ttl::from_secs(1)));
+        store.inner.advance(Duration::from_secs(2));
+    }
+    assert!(entries(&store) <= 3000, "{} of 40,000", entries(&store));
+}
+
+/// A number that was not there before.
+fn rare() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(1_000_000);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+#[test]
+fn an_expired_entry_is_absent_before_it_is_swept() {
+    let store = unswept();
+    (0..300).for_each(|number| set(&store, number, Ttl::from_secs(1)));
+    (300..400).for_each(|number| set(&store, number, HOUR));
+    now(store.bind(&key(0), "ann", HOUR)).unwrap();
+    store.inner.advance(Duration::from_secs(2));
+    assert_eq!(entries(&store), 400);
+    assert!(!has(&store, 0));
+    assert!(!now(store.touch(&key(0), HOUR)).unwrap());
+    assert!(!now(store.destroy(&key(0))).unwrap());
+    let gone = now(store.replace(&key(0), &bytes(100), bytes(1), HOUR)).unwrap();
+    assert_eq!(gone, Swapped::Gone);
+    assert_eq!(now(AtomicStore::remove(&store, &key(0), &bytes(100))).unwrap(), Swapped::Gone);
+    assert_eq!(now(store.keys_of("ann")).unwrap(), []);
+    assert_eq!(now(store.destroy_user("ann", None)).unwrap(), 0);
+    let listed: Vec<_> = now_blocking(store.scan().try_collect()).unwrap();
+    assert_eq!(listed.len(), 100);
+    assert!(now(store.create(&key(0), bytes(1), HOUR)).unwrap());
+}
+
+#[test]
+fn a_sweep_by_hand_takes_no_more_than_its_limit_and_nothing_live() {
+    let store = unswept();
+    (0..3000).for_each(|number| set(&store, number, Ttl::from_secs(1)));
+    (3000..3100).for_each(|number| set(&store, number, HOUR));
+    store.inner.advance(Duration::from_secs(2));
+    for (limit, swept) in [(0, 0), (1, 1), (999, 999), (5000, 2000), (5000, 0)] {
+        assert_eq!(now_blocking(store.sweep(limit)).unwrap(), swept);
+    }
+    assert_eq!((entries(&store), store.stats().expired), (100, 3000));
+}
+
+#[test]
+fn the_expired_are_not_counted_by_len_nor_by_clear() {
+    let store = unswept();
+    (0..3000).for_each(|number| set(&store, number, Ttl::from_secs(1)));
+    (3000..3100).for_each(|number| set(&store, number, HOUR));
+    store.inner.advance(Duration::from_secs(2));
+    assert_eq!(now_blocking(store.clone().clear()).unwrap(), 100);
+    assert_eq!(entries(&store), 0);
+    (0..3000).for_each(|number| set(&store, number, Ttl::from_secs(1)));
+    (3000..3100).for_each(|number| set(&store, number, HOUR));
+    store.inner.advance(Duration::from_secs(2));
+    assert_eq!(now_blocking(store.len()).unwrap(), 100);
 }
 
 #[test]

@@ -1,0 +1,21 @@
+//! What the examples share: how they are served, and the quickstart itself.
+
+mod failure;
+mod human;
+pub mod quickstart;
+mod serve;
+
+pub use crate::{failure::Failure, serve::serve};
+
+/// The code in the pages of this repository, compiled and run with the tests.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../../CONTRIBUTING.md")]
+    struct Contributing;
+
+    #[doc = include_str!("../README.md")]
+    struct Examples;
+}
