@@ -11,6 +11,7 @@ mod expiry;
 mod handles;
 mod indexed;
 mod keys;
+mod model;
 mod parallel;
 mod races;
 mod remove;
@@ -84,10 +85,14 @@ macro_rules! for_each_case {
                 handles: [
                     a_set_is_seen_by_another_handle_at_once,
                     a_destroy_is_seen_by_another_handle_at_once,
+                    many_handles_can_be_opened_at_once,
                     a_dropped_set_leaves_the_old_value_or_the_new,
                     a_dropped_set_leaves_no_value_without_its_ttl,
                     a_dropped_destroy_leaves_the_value_or_nothing,
                     a_dropped_call_leaves_the_others_their_own_answers,
+                ]
+                model: [
+                    a_random_walk_agrees_with_the_model,
                 ]
             }
             atomic {
@@ -100,6 +105,7 @@ macro_rules! for_each_case {
                     create_over_an_expired_value_is_true,
                     create_after_destroy_is_true,
                     what_is_created_is_an_ordinary_value,
+                    an_oversized_create_is_kept_or_is_too_large,
                     a_dropped_create_leaves_nothing_or_the_value,
                 ]
                 replace: [
@@ -115,6 +121,7 @@ macro_rules! for_each_case {
                     replace_sets_a_longer_ttl,
                     replace_sets_a_shorter_ttl,
                     replace_changes_only_its_key,
+                    an_oversized_replace_is_kept_or_is_too_large,
                     a_dropped_replace_leaves_the_old_value_or_the_new,
                 ]
                 remove: [
@@ -139,6 +146,9 @@ macro_rules! for_each_case {
                     touch_after_destroy_is_false_and_creates_nothing,
                     touch_changes_only_its_key,
                     a_dropped_touch_keeps_the_value,
+                ]
+                model: [
+                    a_random_walk_with_conditions_agrees_with_the_model,
                 ]
             }
             indexed {

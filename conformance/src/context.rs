@@ -50,14 +50,23 @@ impl Cx {
 
     /// An independent handle onto the same data.
     pub(crate) async fn second_handle(&self) -> Verdict<Arc<dyn Store>> {
-        self.subject.open(&self.env).await
+        self.open_handle(&self.env).await
+    }
+
+    /// A handle onto the data of another place.
+    pub(crate) async fn open_handle(&self, env: &Env) -> Verdict<Arc<dyn Store>> {
+        self.subject.open(env).await
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.subject.url
     }
 
     /// Stores beside this one, in namespaces with names close to its own.
     pub(crate) async fn neighbours(&self) -> Verdict<Vec<Arc<dyn Store>>> {
         let mut stores = Vec::new();
         for env in self.env.neighbours() {
-            stores.push(self.subject.open(&env).await?);
+            stores.push(self.open_handle(&env).await?);
         }
         Ok(stores)
     }
@@ -82,7 +91,18 @@ impl Cx {
 
     /// Waits until `key` is gone. To be called right after a write with `ttl` has returned.
     pub(crate) async fn wait_gone(&self, store: &dyn Store, key: &Key, ttl: Ttl, rule: &str) -> Verdict {
-        let written = Instant::now();
+        self.wait_gone_since(store, key, Instant::now(), ttl, rule).await
+    }
+
+    /// Waits until `key`, which was written with `ttl` no later than `written`, is gone.
+    pub(crate) async fn wait_gone_since(
+        &self,
+        store: &dyn Store,
+        key: &Key,
+        written: Instant,
+        ttl: Ttl,
+        rule: &str,
+    ) -> Verdict {
         let mut nap = Duration::from_millis(1);
         sleep_until(written + ttl.duration()).await;
         loop {

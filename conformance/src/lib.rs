@@ -1,4 +1,6 @@
-//! Proves a Cloakroom session store.
+//! Proves a Cloakroom session store: one macro call, one named test for each rule of the contract.
+#![doc = ""]
+#![doc = include_str!("../README.md")]
 
 pub mod runner;
 

@@ -15,10 +15,30 @@
 /// - `server`: where the store's backend comes from. `none`, for a store that lives inside the process.
 /// - `open`: a closure from [`Env`](crate::Env) to a future of `Result<S, E>`, with `S` a
 ///   [`Store`](cloakroom_core::Store) and `E` anything that can be displayed. It is called at least once for each
-///   test, and again with a clone of the same `Env` for a second handle onto the same data.
+///   test, and again with a clone of the same `Env` for a second handle onto the same data. Each test has a runtime
+///   of its own, so connect here, and do not hand out a connection that was made elsewhere.
 /// - `abilities`: those the store declares, any of `atomic`, `indexed` and `admin`, in any order, also none: `[]`.
 ///   A declared ability must be there and pass its cases; one that is not declared must be `None`, which a test
 ///   asserts as well. Nothing is skipped.
+///
+/// A word it does not know is an error where it stands:
+///
+/// ```compile_fail
+/// # use cloakroom_conformance::{Env, Reference, conformance_tests};
+/// conformance_tests! {
+///     server: none,
+///     open: |env: Env| async move { Ok::<_, cloakroom_core::Error>(env.shared(Reference::new)) },
+///     abilities: [atomic, telepathic],             // unknown ability `telepathic`
+/// }
+/// ```
+/// ```compile_fail
+/// # use cloakroom_conformance::{Env, Reference, conformance_tests};
+/// conformance_tests! {
+///     server: cloud,                               // unknown server `cloud`
+///     open: |env: Env| async move { Ok::<_, cloakroom_core::Error>(env.shared(Reference::new)) },
+///     abilities: [],
+/// }
+/// ```
 ///
 /// The tests are in a module `conformance` with the sub-modules `base`, `atomic`, `indexed`, `admin` and
 /// `concurrency`. To test several stores in one file, write each call in a module of its own.

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 const TTL: Ttl = Ttl::from_secs(600);
 
 fn store() -> (Switch<Reference>, Key) {
-    (Switch::new(Reference::new()), Key::new("a-key").unwrap())
+    (Switch::new(Reference::new()), Key::new("a-key").expect("the key is valid"))
 }
 
 fn value() -> Bytes {
@@ -17,7 +17,7 @@ fn value() -> Bytes {
 }
 
 async fn kind<T: std::fmt::Debug>(call: impl Future<Output = Result<T>>) -> ErrorKind {
-    call.await.unwrap_err().kind()
+    call.await.expect_err("the switch makes it fail").kind()
 }
 
 #[tokio::test]

@@ -3,4 +3,6 @@
 #[cfg(feature = "axum-core-0_5")]
 pub(crate) mod axum;
 #[cfg(feature = "tower-service-0_3")]
+pub(crate) mod eager;
+#[cfg(feature = "tower-service-0_3")]
 pub(crate) mod tower;

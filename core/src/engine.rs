@@ -37,18 +37,6 @@ pub struct RequestHead<'a> {
     pub headers: &'a HeaderMap,
 }
 
-impl RequestHead<'_> {
-    /// Copies the head.
-    #[must_use]
-    pub fn to_owned_head(&self) -> OwnedHead {
-        let mut head = OwnedHead::default();
-        head.method.clone_from(self.method);
-        head.uri.clone_from(self.uri);
-        head.headers.clone_from(self.headers);
-        head
-    }
-}
-
 /// Sessions for one application, whatever its framework.
 ///
 /// An adapter calls [`begin`](Self::begin) with the request, hands the [`LazySession`] to the handler, calls
@@ -90,7 +78,8 @@ impl Engine {
     pub fn begin(&self, head: &RequestHead<'_>) -> LazySession {
         let in_scope = self.0.carrier.covers(head.uri.path());
         let candidates = if in_scope { self.0.carrier.read(head) } else { Candidates::default() };
-        let kept = self.0.hooks.want_head().then(|| Arc::new(head.to_owned_head()));
+        let kept =
+            self.0.hooks.want_head().then(|| Arc::new(OwnedHead::copy(head.method, head.uri, head.headers)));
         LazySession(Arc::new(Handle::new(Arc::clone(&self.0), in_scope, candidates, kept)))
     }
 

@@ -21,6 +21,19 @@ pub struct OwnedHead {
     pub headers: HeaderMap,
 }
 
+impl OwnedHead {
+    /// Copies the head of a request.
+    pub(crate) fn copy(method: &Method, uri: &Uri, headers: &HeaderMap) -> Self {
+        Self { method: method.clone(), uri: uri.clone(), headers: headers.clone() }
+    }
+
+    /// Copies the head of a request.
+    #[must_use]
+    pub fn of<B>(request: &http::Request<B>) -> Self {
+        Self::copy(request.method(), request.uri(), request.headers())
+    }
+}
+
 /// Shows the method alone: targets and headers hold what users type and browsers keep.
 impl fmt::Debug for OwnedHead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

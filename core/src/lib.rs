@@ -69,4 +69,7 @@ pub use crate::{
 };
 
 #[cfg(feature = "tower-service-0_3")]
-pub use crate::adapter::tower::{EmptyResponse, OnError, ResponseFuture, SessionLayer, SessionService};
+pub use crate::adapter::{
+    eager::{Eager, EagerSessionLayer},
+    tower::{EmptyResponse, OnError, ResponseFuture, SessionLayer, SessionService},
+};

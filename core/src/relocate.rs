@@ -79,14 +79,18 @@ impl Work<'_> {
         }
     }
 
-    /// Lets the old key's index entry run out: ending the user's other sessions must not remove the tombstone.
+    /// Takes the tombstone out of the user's index entries, so that ending the user's other sessions does not remove
+    /// it: its key is bound, as long as it stands, to a name that no user has.
     async fn unbind(&mut self, old: &Stored) {
-        // The user that the old record named last, who may not be the new one's.
-        let Ok(Decoded::Session(record)) = self.settings.profile.records.decode(&old.key, &self.base) else {
-            return;
+        let bound = match self.settings.profile.records.decode(&old.key, &self.base) {
+            Ok(Decoded::Session(record)) => record.meta.user.is_some(),
+            Ok(Decoded::Tombstone) | Err(_) => false,
         };
-        let Some(user) = record.meta.user else { return };
-        if let Err(error) = self.settings.backend.bind(&old.key, &user, Ttl::MIN).await {
+        if !bound {
+            return;
+        }
+        let nobody = format!("cloakroom: moved from {}", old.key.fingerprint());
+        if let Err(error) = self.settings.backend.bind(&old.key, &nobody, TOMBSTONE_TTL).await {
             event::unbound(&old.key, &error);
         }
     }

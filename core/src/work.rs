@@ -13,7 +13,7 @@ use crate::{
     id::Key,
     oplog::Op,
     plan::{Plan, Ticket, decide},
-    record::{Decoded, Meta, Record},
+    record::{Meta, Record},
     store::Ttl,
 };
 
@@ -196,20 +196,10 @@ impl<'h> Work<'h> {
     /// Tells the handle what is stored now.
     pub(crate) fn publish(&mut self) -> Result<()> {
         self.finished = true;
-        let mut replayed = self.replayed.take();
-        {
+        let replayed = self.replayed.take();
+        let overtaken = {
             let mut state = self.handle.lock();
             state.access = Access::Stored(self.target.clone());
-            if state.log.is_empty() {
-                state.record.meta = self.meta.clone();
-            } else if replayed.is_none()
-                && let Decoded::Session(record) =
-                    self.settings.profile.records.decode(&self.target.key, &self.target.bytes)?
-            {
-                // A clone wrote while this was under way: its changes go on top of what is stored now.
-                replayed = Some(record);
-            }
-            state.changed = !state.log.is_empty();
             let cookie_stale = state.log.iter().any(Op::concerns_the_cookie);
             state.cookie_stale = cookie_stale;
             state.renewed |= self.plan != (Plan::Replace { renew: false });
@@ -221,8 +211,19 @@ impl<'h> Work<'h> {
                 state.settle_on(&self.target.id);
                 state.destroyed = false;
             }
+            // Changes that clones made since are in the view and in the log: the view is made anew with both.
+            let overtaken = !state.log.is_empty();
+            state.changed = overtaken;
+            if !overtaken {
+                state.record.meta = self.meta.clone();
+            }
+            overtaken
+        };
+        match replayed {
+            Some(record) => self.handle.rebase(&record),
+            None if overtaken => self.handle.rebuild(),
+            None => Ok(()),
         }
-        replayed.map_or(Ok(()), |record| self.handle.rebase(&record))
     }
 
     /// Returns the key whose record the changes are made on.

@@ -1,5 +1,6 @@
 //! Ids that travel in headers, ids of one's own making, and cookie options of one session.
 #![cfg(feature = "axum-core-0_5")]
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -98,8 +98,8 @@ async fn must_have_nothing_left(store: &dyn Store, keys: &[Key]) -> Verdict {
 }
 
 pub(crate) async fn a_key_that_lives_through_a_scan_is_yielded(cx: Cx) -> Verdict {
-    let stays = numbered("stays-", 300)?;
-    let goes = numbered("goes-", 300)?;
+    let stays = numbered("m-stays-", 300)?;
+    let goes = numbered("a-goes-", 300)?;
     fill(cx.store(), &stays).await?;
     fill(cx.store(), &goes).await?;
     let other = cx.second_handle().await?;
@@ -108,10 +108,10 @@ pub(crate) async fn a_key_that_lives_through_a_scan_is_yielded(cx: Cx) -> Verdic
     let mut changes = 0;
     while let Some(yielded) = scan.next().await {
         seen.insert(yielded?);
-        // Comes and goes while the scan is under way: a scan by page number skips keys here.
+        // Goes before and comes behind the keys that stay: a scan by page number skips some of those.
         if let Some(going) = goes.get(changes) {
             other.destroy(going).await?;
-            other.set(&key(&format!("comes-{changes}"))?, bytes("value"), LONG).await?;
+            other.set(&key(&format!("z-comes-{changes}"))?, bytes("value"), LONG).await?;
             changes += 1;
         }
     }

@@ -1,11 +1,17 @@
 //! `create`: stores where nothing lives, and changes nothing where something does.
 
 use bytes::Bytes;
+use cloakroom_core::ErrorKind;
 use tokio::time::Instant;
 
 use crate::{
-    cases::handles::{MAX_POLLS, cut},
-    context::{Cx, LONG, SHORT, atomic, bytes, cannot_have_expired, expect_value, growing_ttls, key},
+    cases::{
+        handles::{MAX_POLLS, cut},
+        values::oversized,
+    },
+    context::{
+        Cx, LONG, SHORT, atomic, bytes, cannot_have_expired, expect_none, expect_value, growing_ttls, key,
+    },
     failure::{Failure, Verdict, check, check_eq, show_found},
 };
 
@@ -115,4 +121,21 @@ pub(crate) async fn a_dropped_create_leaves_nothing_or_the_value(cx: Cx) -> Verd
         }
     }
     Ok(())
+}
+
+pub(crate) async fn an_oversized_create_is_kept_or_is_too_large(cx: Cx) -> Verdict {
+    let key = key("large")?;
+    let large = oversized();
+    match atomic(cx.store())?.create(&key, large.clone(), LONG).await {
+        Ok(created) => {
+            check_eq!(created, true, "create under an absent key is true, or TooLarge");
+            let rule = "a value that create accepts comes back whole";
+            expect_value(cx.store(), &key, &large, rule).await
+        }
+        Err(error) => {
+            let rule = "a value that the backend does not take is TooLarge";
+            check_eq!(error.kind(), ErrorKind::TooLarge, rule);
+            expect_none(cx.store(), &key, "after TooLarge a create has stored nothing").await
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cloakroom_core::Ttl;
+use cloakroom_core::{Key, Ttl};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -53,12 +53,7 @@ pub(crate) async fn a_value_lives_no_shorter_than_its_ttl(cx: Cx) -> Verdict {
 }
 
 /// Reads until the ttl has all but passed. `false`: no read could be judged in its last 300 ms.
-async fn lives_until_the_last_moment(
-    cx: &Cx,
-    start: Instant,
-    ttl: Ttl,
-    key: &cloakroom_core::Key,
-) -> Verdict<bool> {
+async fn lives_until_the_last_moment(cx: &Cx, start: Instant, ttl: Ttl, key: &Key) -> Verdict<bool> {
     let last_moments = start + ttl.duration().saturating_sub(Duration::from_millis(300));
     let mut judged = false;
     loop {
@@ -131,7 +126,7 @@ pub(crate) async fn get_does_not_extend_the_ttl(cx: Cx) -> Verdict {
 }
 
 impl Cx {
-    async fn wait_read_to_death(&self, key: &cloakroom_core::Key, written: Instant, ttl: Ttl) -> Verdict {
+    async fn wait_read_to_death(&self, key: &Key, written: Instant, ttl: Ttl) -> Verdict {
         loop {
             let waited = written.elapsed();
             let found = self.store().get(key).await?;

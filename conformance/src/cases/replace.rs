@@ -1,16 +1,19 @@
 //! `replace`: compare-and-swap on the stored bytes, never a creation.
 
 use bytes::Bytes;
-use cloakroom_core::{AtomicStore, Swapped};
+use cloakroom_core::{AtomicStore, ErrorKind, Key, Swapped};
 use tokio::time::Instant;
 
 use crate::{
-    cases::handles::{MAX_POLLS, cut},
+    cases::{
+        handles::{MAX_POLLS, cut},
+        values::oversized,
+    },
     context::{
         Cx, LONG, SHORT, atomic, bytes, cannot_have_expired, expect_none, expect_swapped, expect_value,
         growing_ttls, key,
     },
-    failure::{Failure, Verdict, check, show_found, show_swapped},
+    failure::{Failure, Verdict, check, check_eq, show_found, show_swapped},
 };
 
 /// Pairs of values that are taken for equal by one shortcut or another.
@@ -166,7 +169,7 @@ pub(crate) async fn replace_after_destroy_is_gone_and_creates_nothing(cx: Cx) ->
     gone_and_nothing_created(&cx, &key, &answer, "a destroyed key").await
 }
 
-async fn gone_and_nothing_created(cx: &Cx, key: &cloakroom_core::Key, answer: &Swapped, of: &str) -> Verdict {
+async fn gone_and_nothing_created(cx: &Cx, key: &Key, answer: &Swapped, of: &str) -> Verdict {
     expect_swapped(answer, &Swapped::Gone, &format!("replace of {of} is Gone"))?;
     expect_none(cx.store(), key, &format!("replace of {of} never creates")).await
 }
@@ -217,6 +220,25 @@ pub(crate) async fn replace_changes_only_its_key(cx: Cx) -> Verdict {
     Ok(())
 }
 
+pub(crate) async fn an_oversized_replace_is_kept_or_is_too_large(cx: Cx) -> Verdict {
+    let key = key("large")?;
+    cx.store().set(&key, bytes("old"), LONG).await?;
+    let large = oversized();
+    match atomic(cx.store())?.replace(&key, b"old", large.clone(), LONG).await {
+        Ok(answer) => {
+            let rule = "replace of the expected value is Done, or TooLarge";
+            expect_swapped(&answer, &Swapped::Done, rule)?;
+            let rule = "a value that replace accepts comes back whole";
+            expect_value(cx.store(), &key, &large, rule).await
+        }
+        Err(error) => {
+            let rule = "a value that the backend does not take is TooLarge";
+            check_eq!(error.kind(), ErrorKind::TooLarge, rule);
+            expect_value(cx.store(), &key, b"old", "after TooLarge the old value is intact").await
+        }
+    }
+}
+
 pub(crate) async fn a_dropped_replace_leaves_the_old_value_or_the_new(cx: Cx) -> Verdict {
     let atomic = atomic(cx.store())?;
     for polls in 0..MAX_POLLS {
@@ -237,12 +259,7 @@ pub(crate) async fn a_dropped_replace_leaves_the_old_value_or_the_new(cx: Cx) ->
     Ok(())
 }
 
-async fn is_done_after_drops(
-    cx: &Cx,
-    atomic: &dyn AtomicStore,
-    key: &cloakroom_core::Key,
-    answer: &Swapped,
-) -> Verdict {
+async fn is_done_after_drops(cx: &Cx, atomic: &dyn AtomicStore, key: &Key, answer: &Swapped) -> Verdict {
     let rule = "replace is Done when the live value equals what is expected, also after dropped calls";
     expect_swapped(answer, &Swapped::Done, rule)?;
     let answer = atomic.replace(key, b"new one", bytes("newer"), LONG).await?;

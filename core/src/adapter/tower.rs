@@ -57,6 +57,10 @@ impl<E> SessionLayer<E> {
         SessionLayer { engine: self.engine, on_error }
     }
 
+    pub(crate) const fn error_answer(&self) -> &E {
+        &self.on_error
+    }
+
     /// Returns the engine, for `shutdown` and for what works without a request.
     #[must_use]
     pub const fn engine(&self) -> &Engine {
@@ -111,9 +115,8 @@ where
             None
         } else {
             let (method, uri, headers) = (request.method(), request.uri(), request.headers());
-            let head = RequestHead { method, uri, headers };
-            let session = self.engine.begin(&head);
-            let head = E::NEEDS_HEAD.then(|| head.to_owned_head());
+            let session = self.engine.begin(&RequestHead { method, uri, headers });
+            let head = E::NEEDS_HEAD.then(|| OwnedHead::copy(method, uri, headers));
             request.extensions_mut().insert(session.clone());
             Some(InUse { session, engine: self.engine.clone(), head, on_error: self.on_error.clone() })
         };

@@ -1,0 +1,147 @@
+//! The bugs of `bind`, `keys_of` and `destroy_user`.
+
+use cloakroom_core::{AtomicStore, ErrorKind, IndexedStore, Key, Result, Store, Ttl, async_trait};
+
+use crate::{
+    broken::{Broken, FOR_EVER, gap},
+    bug::Bug,
+};
+
+/// As many rounds of a batch as a mutant makes: one.
+const BATCH: usize = 1_000;
+
+impl Broken {
+    /// The user as this store writes it.
+    fn user(&self, user: &str) -> String {
+        match self.bug {
+            Bug::UsersFolded => user.to_lowercase(),
+            _ => user.to_owned(),
+        }
+    }
+
+    /// The live keys bound to `user`, as this handle knows them.
+    async fn bound(&self, user: &str) -> Result<Vec<Key>> {
+        if !self.is(Bug::IndexPerHandle) {
+            return self.rows().keys_of(user).await;
+        }
+        let mut live = Vec::new();
+        for key in self.own_index.keys_of(user).await? {
+            if self.rows().get(&key).await?.is_some() {
+                live.push(key);
+            }
+        }
+        Ok(live)
+    }
+}
+
+#[async_trait]
+impl IndexedStore for Broken {
+    async fn bind(&self, key: &Key, user: &str, ttl: Ttl) -> Result<()> {
+        let (key, user) = (&self.row(key), &self.user(user));
+        let binding = (key.clone(), user.clone());
+        let again = self.is(Bug::BindKeepsTheTtl) && self.space.bound.lock().contains(&binding);
+        self.space.bound.lock().push(binding);
+        match self.bug {
+            Bug::BindNeedsAValue if self.rows().get(key).await?.is_none() => return Ok(()),
+            Bug::BindKeepsTheTtl if again => return Ok(()),
+            Bug::BindNeverExpires => return self.rows().bind(key, user, FOR_EVER).await,
+            Bug::BindTouches => {
+                self.rows().touch(key, ttl).await?;
+            }
+            Bug::IndexPerHandle => {
+                // A key is only listed by the index while that holds a value for it.
+                self.own_index.set(key, Default::default(), ttl).await?;
+                return self.own_index.bind(key, user, ttl).await;
+            }
+            _ => {}
+        }
+        self.rows().bind(key, user, ttl).await
+    }
+
+    async fn keys_of(&self, user: &str) -> Result<Vec<Key>> {
+        let user = &self.user(user);
+        let mut keys = self.bound(user).await?;
+        let ever = || -> Vec<Key> {
+            let bound = self.space.bound.lock();
+            bound.iter().filter(|(_, other)| other == user).map(|(key, _)| key.clone()).collect()
+        };
+        match self.bug {
+            Bug::UnknownUserIsAnError if ever().is_empty() => return Err(ErrorKind::Backend.into()),
+            Bug::ListsTheNewestOnly => keys = keys.pop().into_iter().collect(),
+            Bug::ListsDeadKeys => {
+                keys = ever();
+                keys.sort_unstable();
+                keys.dedup();
+            }
+            Bug::ListsKeysTwice => {
+                let mut listed = Vec::new();
+                for key in ever() {
+                    if self.rows().get(&key).await?.is_some() {
+                        listed.push(key);
+                    }
+                }
+                keys = listed;
+            }
+            Bug::BindAdds => {
+                for key in ever() {
+                    if !keys.contains(&key) && self.rows().get(&key).await?.is_some() {
+                        keys.push(key);
+                    }
+                }
+            }
+            Bug::BatchesOf1000 => keys.truncate(BATCH),
+            _ => {}
+        }
+        Ok(keys)
+    }
+
+    async fn destroy_user(&self, user: &str, except: Option<&Key>) -> Result<u64> {
+        let user = &self.user(user);
+        let mut keys = match self.bug {
+            Bug::DestroyUserByPrefix => {
+                let mut keys = Vec::new();
+                let users = self.space.bound.lock().clone();
+                for (key, other) in users {
+                    if other.starts_with(user.as_str()) && !keys.contains(&key) {
+                        keys.push(key);
+                    }
+                }
+                keys
+            }
+            _ => self.keys_of(user).await?,
+        };
+        match self.bug {
+            Bug::DestroyUserLeavesOne => {
+                keys.pop();
+            }
+            Bug::DestroyUserSparesOneForAnyExcept if except.is_some_and(|key| !keys.contains(key)) => {
+                keys.pop();
+            }
+            Bug::DestroyUserDropsTheIndexLast => gap().await,
+            _ => {}
+        }
+        let mut removed = 0;
+        for key in &keys {
+            if Some(key) != except || self.is(Bug::DestroyUserIgnoresExcept) {
+                removed += u64::from(self.rows().destroy(key).await?);
+                self.forget(key);
+            }
+        }
+        match self.bug {
+            Bug::DestroyUserDropsTheIndexLast => {
+                for key in self.rows().keys_of(user).await? {
+                    if Some(&key) != except {
+                        self.rows().bind(&key, "-", Ttl::MIN).await?;
+                    }
+                }
+            }
+            Bug::DestroyUserCountsDead => {
+                let bound = self.space.bound.lock();
+                let dead = bound.iter().filter(|(key, other)| other == user && Some(key) != except);
+                removed = dead.count() as u64;
+            }
+            _ => {}
+        }
+        Ok(removed)
+    }
+}
