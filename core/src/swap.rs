@@ -151,7 +151,7 @@ impl Work<'_> {
     pub(crate) async fn before_save(&mut self) -> Result<()> {
         let hooks = &self.settings.hooks;
         let Some(record) = self.replayed.take_if(|_| hooks.touch_saves()) else { return Ok(()) };
-        let ttl_before = record.meta.ttl;
+        let (ttl_before, user_before) = (record.meta.ttl, record.meta.user.clone());
         let access = match self.plan {
             Plan::Create => Access::Fresh,
             _ => Access::Stored(self.target.clone()),
@@ -172,6 +172,7 @@ impl Work<'_> {
         self.ttl = self.settings.expiry.left(&record.meta, now).unwrap_or(Ttl::MIN);
         self.target.bytes =
             self.settings.profile.records.encode(&self.target.key, &record.meta, &record.data)?;
+        self.binds |= record.meta.user.is_some() && record.meta.user != user_before;
         self.meta = record.meta.clone();
         self.replayed = Some(record);
         Ok(())
