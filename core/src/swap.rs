@@ -12,6 +12,7 @@ use crate::{
     oplog::replay,
     plan::{Plan, Ticket},
     record::Decoded,
+    repair::{Repair, Retired},
     session::Session,
     store::{Swapped, Ttl},
     work::Work,
@@ -34,7 +35,7 @@ impl Work<'_> {
         if self.binds
             && let Err(error) = self.bind().await
         {
-            self.discard_target().await;
+            self.undo(None).await;
             return Err(error);
         }
         event::created(&self.target.key);
@@ -45,6 +46,7 @@ impl Work<'_> {
     pub(crate) async fn create(&mut self) -> Result<()> {
         let backend = &self.settings.backend;
         let mut doubtful = false;
+        self.written.push(self.target.bytes.clone());
         for _ in 0..3 {
             self.note_attempt();
             let doubt = match backend.create(&self.target.key, self.target.bytes.clone(), self.ttl).await {
@@ -250,18 +252,11 @@ impl Work<'_> {
         }
     }
 
-    /// Removes what was stored under a new key and shall not be. Tried three times; what remains ends with its ttl.
-    pub(crate) async fn discard_target(&mut self) {
-        let mut outcome = Ok(false);
-        for _ in 0..3 {
-            outcome = self.settings.backend.destroy(&self.target.key).await;
-            if outcome.is_ok() {
-                break;
-            }
-        }
-        if let Err(error) = outcome {
-            event::left_over(&self.target.key, &error);
-        }
+    /// Removes what was stored under a new key and shall not be, and brings back what it was to replace.
+    pub(crate) async fn undo(&mut self, old: Option<Retired>) {
+        let settings = Arc::clone(&self.handle.settings);
+        let target = (self.target.key.clone(), std::mem::take(&mut self.written));
+        Repair { settings, old, target }.run().await;
         self.forget_attempts();
     }
 }

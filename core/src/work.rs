@@ -51,6 +51,10 @@ pub(crate) struct Work<'h> {
     pub(crate) conflicts: u32,
     /// Writes whose outcome is not known.
     pub(crate) attempts: Vec<Attempt>,
+    /// What was written under a new key.
+    pub(crate) written: Vec<Bytes>,
+    /// The old record may have been replaced by a tombstone, though no reply said so.
+    pub(crate) half_retired: bool,
     /// The by-user index entry is to be written as well.
     pub(crate) binds: bool,
     finished: bool,
@@ -145,6 +149,8 @@ impl<'h> Work<'h> {
             replayed,
             conflicts: 0,
             attempts,
+            written: Vec::new(),
+            half_retired: false,
             finished: false,
         })))
     }

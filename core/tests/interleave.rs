@@ -154,6 +154,8 @@ async fn check(kinds: &[Kind], order: &[usize], due: bool, fault: Option<(usize,
     let told = interleave(&stage, requests, order).await;
     stage.spy.yields(false);
     stage.spy.heal();
+    // What could not be undone at once is undone as soon as the store is back.
+    tokio::time::sleep(Duration::from_secs(10)).await;
 
     let note = format!("{kinds:?} {order:?} {told:?}");
     let moved: Vec<&str> =
