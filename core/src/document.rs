@@ -43,9 +43,9 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    /// Creates an empty document that can refer to parts of `loaded`.
-    pub(crate) fn over(loaded: Bytes) -> Self {
-        Self { loaded, entries: Vec::new() }
+    /// Creates an empty document with room for `keys`, that can refer to parts of `loaded`.
+    pub(crate) fn over(loaded: Bytes, keys: usize) -> Self {
+        Self { loaded, entries: Vec::with_capacity(keys) }
     }
 
     /// Adds an entry as it was read. The caller answers for keys being distinct.
@@ -194,7 +194,7 @@ mod tests {
     fn loaded_values_are_referred_to_and_written_ones_replace_them() {
         let loaded = Bytes::from_static(br#"{"a":[1, 2],"b":"x"}"#);
         let text = str::from_utf8(&loaded).unwrap();
-        let mut document = Document::over(loaded.clone());
+        let mut document = Document::over(loaded.clone(), 2);
         document.push_loaded(Cow::Borrowed(&text[2..3]), &text[5..11]);
         document.push_loaded(Cow::Borrowed(&text[13..14]), &text[16..19]);
         assert!(matches!(document.entries[0].value, Text::Loaded { start: 5, end: 11 }));
