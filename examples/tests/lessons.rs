@@ -6,6 +6,10 @@ mod axum_counter;
 #[path = "../examples/custom_store.rs"]
 #[allow(dead_code)]
 mod custom_store;
+#[cfg(feature = "encrypt")]
+#[path = "../examples/encrypted_sessions.rs"]
+#[allow(dead_code)]
+mod encrypted_sessions;
 #[path = "../examples/login.rs"]
 #[allow(dead_code)]
 mod login;
@@ -80,6 +84,23 @@ async fn login_lets_nobody_in_who_has_not_logged_in() {
     browser.get("/login").await.shows("<form");
     assert_eq!(browser.submit("/login", &[("user", "Ada")]).await.body, "Only Ada sees this");
     assert_eq!(browser.another().get("/").await.status, StatusCode::SEE_OTHER);
+}
+
+#[cfg(feature = "encrypt")]
+#[tokio::test]
+async fn encrypted_sessions_outlive_a_new_secret_and_show_the_store_nothing() {
+    use cloakroom::MemoryStore;
+
+    let store = MemoryStore::new();
+    let (old, new) = ("o".repeat(32), "n".repeat(32));
+    let before = Browser::new(&start(encrypted_sessions::app(store.clone(), &old).unwrap()).await);
+    before.get("/note/umbrella").await;
+    let stored = before.get("/stored").await.body;
+    assert!(stored.starts_with(r"CRe\x01") && !stored.contains("umbrella"), "{stored}");
+    let after = start(encrypted_sessions::app(store.clone(), &format!("{new} {old}")).unwrap()).await;
+    assert_eq!(before.at(&after).get("/").await.body, "umbrella");
+    let error = encrypted_sessions::app(store, "").unwrap_err();
+    assert_eq!(error.field(), Some("encrypt"));
 }
 
 /// The other half of the lesson of `custom_store`: one macro call proves a store.
