@@ -75,7 +75,7 @@ pub(crate) fn left_over(key: &Key, error: &Error) {
         target: TARGET,
         session = %key.fingerprint(),
         %error,
-        "an unfinished move could not be cleaned up; its record ends with its ttl"
+        "an unfinished commit could not be undone; its record ends with its ttl"
     );
 }
 

@@ -39,6 +39,7 @@ mod plan;
 mod profile;
 mod record;
 mod relocate;
+mod repair;
 mod session;
 mod status;
 mod store;

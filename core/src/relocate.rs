@@ -10,6 +10,7 @@ use crate::{
     event,
     handle::{Refusal, Stored},
     record::Decoded,
+    repair::Retired,
     store::{Swapped, Ttl},
     work::Work,
 };
@@ -18,7 +19,7 @@ use crate::{
 const TOMBSTONE_TTL: Ttl = Ttl::new(Duration::from_secs(60));
 
 /// What became of the old record.
-enum Retired {
+enum Retirement {
     Done,
     Lost(Refusal),
     /// Others wrote it since: their changes must come along.
@@ -29,26 +30,25 @@ impl Work<'_> {
     /// Stores the session under its new id, then replaces the old record, as it was read, by a tombstone.
     ///
     /// If others changed the old record in between, their changes are taken over first. If it is gone or has already
-    /// moved, the race is lost and the new record is removed again. After an error the old session works.
+    /// moved, the race is lost and the new record is removed again. After an error the old session works, as soon as
+    /// the store does.
     pub(crate) async fn relocate(&mut self) -> Result<Fate> {
         let Some(old) = self.old.clone() else {
             return Ok(Fate::Lost(Refusal::Gone));
         };
-        // Made first: a codec that cannot make it fails before anything is written.
         let tombstone = self.settings.profile.records.tombstone(&old.key, self.settings.now())?;
-        if let Err(error) = self.create().await {
-            self.discard_target().await;
-            return Err(error);
+        let fate = match self.create().await {
+            Ok(()) => self.take_over(&old, tombstone.as_ref()).await,
+            Err(error) => Err(error),
+        };
+        if let Ok(Fate::Done) = &fate {
+            event::cycled(&old.key, &self.target.key);
+            return fate;
         }
-        let fate = self.take_over(&old, tombstone.as_ref()).await;
-        match &fate {
-            Ok(Fate::Done) => event::cycled(&old.key, &self.target.key),
-            Ok(Fate::Lost(_)) => self.discard_target().await,
-            Err(_) => {
-                self.revive(&old, tombstone.as_ref()).await;
-                self.discard_target().await;
-            }
-        }
+        // What was removed, in a format without tombstones, is not brought back: that could undo a logout.
+        let retired = tombstone.filter(|_| self.half_retired && fate.is_err());
+        self.undo(retired.map(|tombstone| Retired { key: old.key, record: self.base.clone(), tombstone }))
+            .await;
         fate
     }
 
@@ -57,18 +57,19 @@ impl Work<'_> {
         self.bind().await?;
         loop {
             match self.retire(old, tombstone).await? {
-                Retired::Done => {
+                Retirement::Done => {
                     self.unbind(old).await;
                     return Ok(Fate::Done);
                 }
-                Retired::Lost(refusal) => return Ok(Fate::Lost(refusal)),
-                Retired::Changed(current) => {
+                Retirement::Lost(refusal) => return Ok(Fate::Lost(refusal)),
+                Retirement::Changed(current) => {
                     let (stored, user) = (self.target.bytes.clone(), self.meta.user.clone());
                     self.settle_attempts(&current)?;
                     if let Some(refusal) = self.replay_on(current)? {
                         return Ok(Fate::Lost(refusal));
                     }
                     self.before_save().await?;
+                    self.written.push(self.target.bytes.clone());
                     if self.meta.user != user {
                         self.bind().await?;
                     }
@@ -98,9 +99,10 @@ impl Work<'_> {
 
     /// Swaps the old record for the tombstone, or removes it where the format has none. A lost reply is settled by
     /// reading: the tombstone is one of a kind. An absent record may be somebody's logout, so the race counts as lost.
-    async fn retire(&mut self, old: &Stored, tombstone: Option<&Bytes>) -> Result<Retired> {
+    async fn retire(&mut self, old: &Stored, tombstone: Option<&Bytes>) -> Result<Retirement> {
         let backend = &self.settings.backend;
         let mut lost_replies = 0;
+        self.half_retired = false;
         loop {
             let swapped = match tombstone {
                 Some(tombstone) => {
@@ -109,13 +111,14 @@ impl Work<'_> {
                 None => backend.remove(&old.key, &self.base).await,
             };
             let current = match swapped {
-                Ok(Swapped::Done) => return Ok(Retired::Done),
-                Ok(Swapped::Gone) => return Ok(Retired::Lost(Refusal::Gone)),
+                Ok(Swapped::Done) => return Ok(Retirement::Done),
+                Ok(Swapped::Gone) => return Ok(Retirement::Lost(Refusal::Gone)),
                 Ok(Swapped::Conflict(current)) => current,
                 Err(error) if error.kind().leaves_doubt() && lost_replies < 3 => {
                     lost_replies += 1;
+                    self.half_retired = true;
                     match backend.get(&old.key).await {
-                        Ok(None) => return Ok(Retired::Lost(Refusal::Gone)),
+                        Ok(None) => return Ok(Retirement::Lost(Refusal::Gone)),
                         Ok(Some(current)) if current == self.base => continue,
                         Ok(Some(current)) => current,
                         Err(_) => return Err(error),
@@ -124,11 +127,11 @@ impl Work<'_> {
                 Err(error) => return Err(error),
             };
             if tombstone == Some(&current) {
-                return Ok(Retired::Done);
+                return Ok(Retirement::Done);
             }
             return Ok(match self.settings.profile.records.decode(&old.key, &current)? {
-                Decoded::Tombstone => Retired::Lost(Refusal::Moved),
-                Decoded::Session(_) => Retired::Changed(current),
+                Decoded::Tombstone => Retirement::Lost(Refusal::Moved),
+                Decoded::Session(_) => Retirement::Changed(current),
             });
         }
     }
@@ -146,21 +149,6 @@ impl Work<'_> {
                 Ok(Swapped::Conflict(_) | Swapped::Gone) => return Ok(Some(Refusal::Gone)),
                 Err(error) if error.kind().leaves_doubt() && lost_replies < 3 => lost_replies += 1,
                 Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Makes the old record work again, in case its tombstone was written though no reply said so.
-    async fn revive(&mut self, old: &Stored, tombstone: Option<&Bytes>) {
-        // What was removed is not brought back: that could undo a logout.
-        let Some(tombstone) = tombstone else { return };
-        let backend = &self.settings.backend;
-        let left = self.settings.expiry.left(&self.meta, self.settings.now()).unwrap_or(Ttl::MIN);
-        for _ in 0..3 {
-            match backend.replace(&old.key, tombstone, self.base.clone(), left).await {
-                // Gone or another value: there is no tombstone of ours, so there is nothing to undo.
-                Ok(_) => return,
-                Err(error) => event::left_over(&old.key, &error),
             }
         }
     }

@@ -11,8 +11,8 @@ use crate::{
     handle::{Access, Refusal},
     oplog::replay,
     plan::{Plan, Ticket},
-    profile::Renewal,
     record::Decoded,
+    repair::{Repair, Retired},
     session::Session,
     store::{Swapped, Ttl},
     work::Work,
@@ -35,7 +35,7 @@ impl Work<'_> {
         if self.binds
             && let Err(error) = self.bind().await
         {
-            self.discard_target().await;
+            self.undo(None).await;
             return Err(error);
         }
         event::created(&self.target.key);
@@ -46,6 +46,7 @@ impl Work<'_> {
     pub(crate) async fn create(&mut self) -> Result<()> {
         let backend = &self.settings.backend;
         let mut doubtful = false;
+        self.written.push(self.target.bytes.clone());
         for _ in 0..3 {
             self.note_attempt();
             let doubt = match backend.create(&self.target.key, self.target.bytes.clone(), self.ttl).await {
@@ -152,7 +153,7 @@ impl Work<'_> {
     pub(crate) async fn before_save(&mut self) -> Result<()> {
         let hooks = &self.settings.hooks;
         let Some(record) = self.replayed.take_if(|_| hooks.touch_saves()) else { return Ok(()) };
-        let ttl_before = record.meta.ttl;
+        let (ttl_before, user_before) = (record.meta.ttl, record.meta.user.clone());
         let access = match self.plan {
             Plan::Create => Access::Fresh,
             _ => Access::Stored(self.target.clone()),
@@ -173,6 +174,7 @@ impl Work<'_> {
         self.ttl = self.settings.expiry.left(&record.meta, now).unwrap_or(Ttl::MIN);
         self.target.bytes =
             self.settings.profile.records.encode(&self.target.key, &record.meta, &record.data)?;
+        self.binds |= record.meta.user.is_some() && record.meta.user != user_before;
         self.meta = record.meta.clone();
         self.replayed = Some(record);
         Ok(())
@@ -213,26 +215,7 @@ impl Work<'_> {
     /// Writes the record anew with a new renewal time. A failure is an event, not an error: nothing else depends on
     /// it, and the next request tries again.
     pub(crate) async fn renew(mut self) {
-        let backend = &self.settings.backend;
-        let swapped = match self.settings.profile.renewal {
-            Renewal::Rewrite => {
-                let value = self.target.bytes.clone();
-                match backend.replace(&self.target.key, &self.base, value, self.ttl).await {
-                    // If it was applied the cookie must go out, or it would end before the record does.
-                    Err(error) if error.kind().leaves_doubt() => match backend.get(&self.target.key).await {
-                        Ok(Some(found)) if found == self.target.bytes => Ok(Swapped::Done),
-                        _ => Err(error),
-                    },
-                    swapped => swapped,
-                }
-            }
-            Renewal::Touch => {
-                self.target.bytes = self.base.clone();
-                let touched = backend.touch(&self.target.key, self.ttl).await;
-                touched.map(|there| if there { Swapped::Done } else { Swapped::Gone })
-            }
-        };
-        match swapped {
+        match self.write_renewal().await {
             Ok(Swapped::Done) => {
                 if self.meta.user.is_some()
                     && let Err(error) = self.bind().await
@@ -251,18 +234,29 @@ impl Work<'_> {
         }
     }
 
-    /// Removes what was stored under a new key and shall not be. Tried three times; what remains ends with its ttl.
-    pub(crate) async fn discard_target(&mut self) {
-        let mut outcome = Ok(false);
-        for _ in 0..3 {
-            outcome = self.settings.backend.destroy(&self.target.key).await;
-            if outcome.is_ok() {
-                break;
-            }
+    async fn write_renewal(&mut self) -> Result<Swapped> {
+        let backend = &self.settings.backend;
+        if self.settings.profile.records.renews_by_touch() {
+            self.target.bytes = self.base.clone();
+            let touched = backend.touch(&self.target.key, self.ttl).await?;
+            return Ok(if touched { Swapped::Done } else { Swapped::Gone });
         }
-        if let Err(error) = outcome {
-            event::left_over(&self.target.key, &error);
+        let value = self.target.bytes.clone();
+        match backend.replace(&self.target.key, &self.base, value, self.ttl).await {
+            // If it was applied the cookie must go out, or it would end before the record does.
+            Err(error) if error.kind().leaves_doubt() => match backend.get(&self.target.key).await {
+                Ok(Some(found)) if found == self.target.bytes => Ok(Swapped::Done),
+                _ => Err(error),
+            },
+            swapped => swapped,
         }
+    }
+
+    /// Removes what was stored under a new key and shall not be, and brings back what it was to replace.
+    pub(crate) async fn undo(&mut self, old: Option<Retired>) {
+        let settings = Arc::clone(&self.handle.settings);
+        let target = (self.target.key.clone(), std::mem::take(&mut self.written));
+        Repair { settings, old, target }.run().await;
         self.forget_attempts();
     }
 }

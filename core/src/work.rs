@@ -51,6 +51,10 @@ pub(crate) struct Work<'h> {
     pub(crate) conflicts: u32,
     /// Writes whose outcome is not known.
     pub(crate) attempts: Vec<Attempt>,
+    /// What was written under a new key.
+    pub(crate) written: Vec<Bytes>,
+    /// The old record may have been replaced by a tombstone, though no reply said so.
+    pub(crate) half_retired: bool,
     /// The by-user index entry is to be written as well.
     pub(crate) binds: bool,
     finished: bool,
@@ -114,7 +118,7 @@ impl<'h> Work<'h> {
             return Err(Error::new(ErrorKind::Committed).hint("the new cookie can no longer be sent"));
         }
         let key = match (&plan, &old) {
-            (Plan::Create | Plan::Move, _) | (_, None) => settings.profile.key(&id)?,
+            (Plan::Create | Plan::Move, _) | (_, None) => settings.profile.keys.key(&id)?,
             (_, Some(stored)) => stored.key.clone(),
         };
         // Encoded while locked: this is pure computation, and the view need not be copied for it.
@@ -145,6 +149,8 @@ impl<'h> Work<'h> {
             replayed,
             conflicts: 0,
             attempts,
+            written: Vec::new(),
+            half_retired: false,
             finished: false,
         })))
     }
@@ -163,6 +169,10 @@ impl<'h> Work<'h> {
 
     /// Returns which change the write that `current` is held last, if `current` is a write of this request.
     pub(crate) fn attempt(&self, current: &Bytes) -> Option<Option<u64>> {
+        // Equal bytes prove nothing where two writers can write the same.
+        if !self.settings.profile.records.marks_writes() {
+            return None;
+        }
         self.attempts.iter().find(|attempt| attempt.bytes == current).map(|attempt| attempt.through)
     }
 
