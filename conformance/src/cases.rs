@@ -2,9 +2,15 @@
 
 use futures_util::future::BoxFuture;
 
-use crate::{context::Cx, failure::Verdict, report::Group, subject::Ability};
+use crate::{
+    context::Cx,
+    failure::Verdict,
+    report::Group,
+    subject::{Ability, Subject},
+};
 
 mod admin;
+mod bindings;
 mod create;
 mod destroy_user;
 mod expiry;
@@ -12,28 +18,63 @@ mod handles;
 mod indexed;
 mod keys;
 mod model;
+mod outage;
 mod parallel;
 mod races;
 mod remove;
 mod replace;
+mod status;
 mod touch;
 mod values;
 
 /// One rule of the contract and how to see whether a store keeps it.
 pub(crate) struct Case {
     pub(crate) group: Group,
-    pub(crate) needs: Option<Ability>,
+    pub(crate) needs: &'static [Ability],
+    pub(crate) outages: Outages,
     pub(crate) name: &'static str,
     pub(crate) run: fn(Cx) -> BoxFuture<'static, Verdict>,
+}
+
+/// For which stores a case is, as far as outages go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outages {
+    /// For all.
+    Any,
+    /// For those whose connection the test can break.
+    Given,
+    /// For those of which it was not said how.
+    NotGiven,
+}
+
+impl Case {
+    pub(crate) fn is_called_for(&self, subject: &Subject) -> bool {
+        let outages = match self.outages {
+            Outages::Any => true,
+            Outages::Given => subject.has_outage(),
+            Outages::NotGiven => !subject.has_outage(),
+        };
+        outages && self.needs.iter().all(|ability| subject.declares(*ability))
+    }
 }
 
 /// Hands the list of all cases to another macro.
 ///
 /// The list is what [`conformance_tests!`](crate::conformance_tests) and [`run`](crate::run) are made from; call it
 /// to make a harness of another kind. `for_each_case! { [path::to::mac] args }` becomes
-/// `path::to::mac! { args base {..} atomic {..} indexed {..} admin {..} concurrency {..} races {..} }`, where each
-/// pair of braces holds `topic: [case, …]` one after another. The cases of `races` need the ability `atomic` and
-/// belong to the group `concurrency`.
+/// `path::to::mac! { args base {..} steady {..} atomic {..} … }`, where each pair of braces holds `topic: [case, …]`
+/// one after another:
+///
+/// | block | group | for stores with |
+/// |---|---|---|
+/// | `base` | `base` | |
+/// | `steady` | `base` | no outage given |
+/// | `atomic`, `indexed`, `admin` | of the same name | the ability |
+/// | `bindings` | `admin` | `indexed` and `admin` |
+/// | `concurrency` | `concurrency` | |
+/// | `races` | `concurrency` | `atomic` |
+/// | `status` | `status` | an outage given |
+/// | `status_atomic`, `status_indexed`, `status_admin` | `status` | an outage given, and the ability |
 #[macro_export]
 macro_rules! for_each_case {
     ([$($callback:tt)*] $($args:tt)*) => {
@@ -65,7 +106,8 @@ macro_rules! for_each_case {
                     hostile_keys_are_keys_like_any_other,
                     every_key_of_one_byte_is_a_key_of_its_own,
                     keys_that_differ_in_case_are_different,
-                    a_key_of_255_bytes_is_not_cut,
+                    the_longest_key_is_not_cut,
+                    a_key_that_is_too_long_is_a_bad_value_and_changes_nothing,
                     a_key_that_begins_with_another_is_different,
                     a_key_that_is_a_pattern_matches_only_itself,
                 ]
@@ -93,6 +135,11 @@ macro_rules! for_each_case {
                 ]
                 model: [
                     a_random_walk_agrees_with_the_model,
+                ]
+            }
+            steady {
+                status: [
+                    a_store_that_cannot_be_cut_off_stays_connected,
                 ]
             }
             atomic {
@@ -157,7 +204,10 @@ macro_rules! for_each_case {
                     an_unknown_user_has_no_keys,
                     a_binding_is_seen_by_another_handle,
                     a_key_bound_before_its_value_is_listed_when_it_has_one,
+                    a_binding_waits_for_its_value,
+                    bind_to_no_user_at_all_is_a_bad_value_and_changes_nothing,
                     a_destroyed_key_is_not_listed,
+                    destroy_leaves_the_binding,
                     an_expired_key_is_not_listed,
                     binding_again_lists_the_key_once,
                     binding_again_renews_the_binding,
@@ -174,6 +224,8 @@ macro_rules! for_each_case {
                     destroy_user_of_an_unknown_user_is_zero,
                     destroy_user_leaves_other_users_alone,
                     destroy_user_counts_only_live_values,
+                    destroy_user_leaves_keys_whose_binding_has_expired,
+                    destroy_user_leaves_the_bindings,
                     a_user_may_have_many_keys,
                     destroy_user_removes_all_that_was_bound_before_it,
                 ]
@@ -185,6 +237,7 @@ macro_rules! for_each_case {
                     a_scan_yields_live_keys_only,
                     a_scan_yields_every_one_of_many_keys,
                     a_key_that_lives_through_a_scan_is_yielded,
+                    other_calls_are_carried_out_during_a_scan,
                     len_counts_live_values_only,
                     clear_removes_every_value_and_counts_the_live_ones,
                     a_neighbour_is_neither_scanned_nor_counted,
@@ -193,6 +246,13 @@ macro_rules! for_each_case {
                     sweep_deletes_at_most_its_limit,
                     sweep_of_live_values_only_is_zero,
                     a_swept_key_is_absent_and_free,
+                ]
+            }
+            bindings {
+                bindings: [
+                    clear_removes_the_bindings_of_the_values,
+                    sweep_keeps_the_bindings_of_live_values,
+                    sweep_keeps_a_binding_that_waits_for_its_value,
                 ]
             }
             concurrency {
@@ -214,36 +274,79 @@ macro_rules! for_each_case {
                     of_remove_and_replace_exactly_one_wins,
                 ]
             }
+            status {
+                status: [
+                    the_stream_yields_the_level_first_and_then_each_change,
+                    an_outage_shows_within_a_second,
+                    the_end_of_an_outage_shows_within_a_second_though_nobody_calls,
+                    the_start_of_an_outage_does_not_move,
+                    every_outage_has_a_start_of_its_own,
+                    two_handles_both_notice_an_outage_and_its_end,
+                    slow_and_dropped_subscribers_block_nobody,
+                    fifty_outages_in_a_row_end_in_the_right_state,
+                ]
+                outage: [
+                    a_read_in_an_outage_is_never_an_answer,
+                    a_write_in_an_outage_is_never_a_success,
+                    an_outage_is_unavailable_or_a_timeout_and_nothing_else,
+                    an_operation_in_an_outage_ends_in_bounded_time,
+                    the_first_operations_after_an_outage_succeed,
+                    what_was_stored_before_an_outage_is_there_after_it,
+                    a_write_that_an_outage_failed_is_whole_or_not_there,
+                    a_write_that_an_outage_failed_does_not_come_late,
+                ]
+            }
+            status_atomic {
+                outage: [
+                    a_conditional_write_in_an_outage_is_never_an_answer,
+                    a_conditional_write_that_an_outage_failed_is_whole_or_not_there,
+                ]
+            }
+            status_indexed {
+                outage: [
+                    the_index_in_an_outage_is_never_an_answer,
+                    a_user_bound_before_an_outage_is_found_after_it,
+                ]
+            }
+            status_admin {
+                outage: [
+                    administration_in_an_outage_is_never_an_answer,
+                ]
+            }
         }
     };
 }
 
 macro_rules! table {
-    (
-        base {$($base:ident: [$($b:ident),* $(,)?])*}
-        atomic {$($atomic:ident: [$($a:ident),* $(,)?])*}
-        indexed {$($indexed:ident: [$($i:ident),* $(,)?])*}
-        admin {$($admin:ident: [$($d:ident),* $(,)?])*}
-        concurrency {$($concurrency:ident: [$($c:ident),* $(,)?])*}
-        races {$($races:ident: [$($r:ident),* $(,)?])*}
-    ) => {
-        &[
-            $($(table!(@case Group::Base, None, $base, $b),)*)*
-            $($(table!(@case Group::Atomic, Some(Ability::Atomic), $atomic, $a),)*)*
-            $($(table!(@case Group::Indexed, Some(Ability::Indexed), $indexed, $i),)*)*
-            $($(table!(@case Group::Admin, Some(Ability::Admin), $admin, $d),)*)*
-            $($(table!(@case Group::Concurrency, None, $concurrency, $c),)*)*
-            $($(table!(@case Group::Concurrency, Some(Ability::Atomic), $races, $r),)*)*
-        ]
+    ($($block:ident {$($topic:ident: [$($name:ident),* $(,)?])*})*) => {
+        &[$($($(table!(@case $block, $topic, $name),)*)*)*]
     };
-    (@case $group:expr, $needs:expr, $topic:ident, $name:ident) => {
-        Case {
-            group: $group,
-            needs: $needs,
-            name: stringify!($name),
-            run: |cx| Box::pin($topic::$name(cx)),
-        }
+    (@case $block:ident, $topic:ident, $name:ident) => {
+        Case { name: stringify!($name), run: |cx| Box::pin($topic::$name(cx)), ..block::$block }
     };
+}
+
+/// What the cases of each block of the list have in common.
+#[allow(non_upper_case_globals)]
+mod block {
+    use super::{Ability, Case, Group, Outages};
+
+    const fn of(group: Group, needs: &'static [Ability], outages: Outages) -> Case {
+        Case { group, needs, outages, name: "", run: |_| Box::pin(async { Ok(()) }) }
+    }
+
+    pub(super) const base: Case = of(Group::Base, &[], Outages::Any);
+    pub(super) const steady: Case = of(Group::Base, &[], Outages::NotGiven);
+    pub(super) const atomic: Case = of(Group::Atomic, &[Ability::Atomic], Outages::Any);
+    pub(super) const indexed: Case = of(Group::Indexed, &[Ability::Indexed], Outages::Any);
+    pub(super) const admin: Case = of(Group::Admin, &[Ability::Admin], Outages::Any);
+    pub(super) const bindings: Case = of(Group::Admin, &[Ability::Indexed, Ability::Admin], Outages::Any);
+    pub(super) const concurrency: Case = of(Group::Concurrency, &[], Outages::Any);
+    pub(super) const races: Case = of(Group::Concurrency, &[Ability::Atomic], Outages::Any);
+    pub(super) const status: Case = of(Group::Status, &[], Outages::Given);
+    pub(super) const status_atomic: Case = of(Group::Status, &[Ability::Atomic], Outages::Given);
+    pub(super) const status_indexed: Case = of(Group::Status, &[Ability::Indexed], Outages::Given);
+    pub(super) const status_admin: Case = of(Group::Status, &[Ability::Admin], Outages::Given);
 }
 
 static CASES: &[Case] = for_each_case! { [table] };

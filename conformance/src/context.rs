@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     env::Env,
     failure::{Failure, Verdict, check, show, show_found, show_swapped},
+    outage::Outage,
     subject::{Ability, Subject},
 };
 
@@ -31,6 +32,9 @@ pub(crate) struct Cx {
     env: Env,
     store: Arc<dyn Store>,
 }
+
+/// How long an operation may take while the backend is away.
+pub(crate) const BOUND: Duration = Duration::from_secs(5);
 
 impl Cx {
     pub(crate) async fn open(subject: Subject) -> Verdict<Self> {
@@ -56,6 +60,16 @@ impl Cx {
     /// A handle onto the data of another place.
     pub(crate) async fn open_handle(&self, env: &Env) -> Verdict<Arc<dyn Store>> {
         self.subject.open(env).await
+    }
+
+    /// How to break this case's connection.
+    pub(crate) fn outage(&self) -> Verdict<Box<dyn Outage>> {
+        self.subject.make_outage(&self.env)
+    }
+
+    /// The length of the longest key, in bytes.
+    pub(crate) const fn longest_key(&self) -> usize {
+        self.subject.longest_key
     }
 
     pub(crate) fn url(&self) -> &str {

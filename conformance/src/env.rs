@@ -32,18 +32,23 @@ pub struct Env(Arc<Inner>);
 struct Inner {
     url: String,
     namespace: String,
-    slots: Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
+    slots: Slots,
+    /// Those of this place and the ones beside it.
+    common: Arc<Slots>,
 }
+
+/// One instance of each type.
+type Slots = Mutex<HashMap<TypeId, Box<dyn Any + Send>>>;
 
 impl Env {
     /// Creates a place with a fresh namespace on the server at `url`; empty for a store inside the process.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
-        Self::in_namespace(url.into(), fresh_namespace())
+        Self::in_namespace(url.into(), fresh_namespace(), Arc::default())
     }
 
-    fn in_namespace(url: String, namespace: String) -> Self {
-        Self(Arc::new(Inner { url, namespace, slots: Mutex::default() }))
+    fn in_namespace(url: String, namespace: String, common: Arc<Slots>) -> Self {
+        Self(Arc::new(Inner { url, namespace, slots: Mutex::default(), common }))
     }
 
     /// Returns the address of the server, or an empty text for a store inside the process.
@@ -66,18 +71,32 @@ impl Env {
     ///
     /// For stores inside the process: two handles of such a store are clones of it.
     pub fn shared<S: Clone + Send + 'static>(&self, make: impl FnOnce() -> S) -> S {
-        let mut slots = self.0.slots.lock();
-        let slot = slots.entry(TypeId::of::<S>()).or_insert_with(|| Box::new(None::<S>));
-        match slot.downcast_mut::<Option<S>>() {
-            Some(instance) => instance.get_or_insert_with(make).clone(),
-            // The map is keyed by the type, so the slot always holds it.
-            None => make(),
-        }
+        one_of(&self.0.slots, make)
+    }
+
+    /// As [`shared`](Self::shared), but the places beside this one get clones of the same instance.
+    ///
+    /// Some cases look whether a store touches what is in namespaces with names close to its own. This is the backend
+    /// that such stores have in common where it lives inside the process:
+    ///
+    /// ```
+    /// # use cloakroom_conformance::{Env, Reference};
+    /// # use cloakroom_core::{Error, Store};
+    /// # struct Prefixed;
+    /// # impl Prefixed { fn new(_: Reference, _: String) -> Result<Self, Error> { Ok(Self) } }
+    /// let open = |env: Env| async move {
+    ///     Prefixed::new(env.shared_with_neighbours(Reference::new), format!("{}:", env.namespace()))
+    /// };
+    /// # let _ = open(Env::new(""));
+    /// ```
+    pub fn shared_with_neighbours<S: Clone + Send + 'static>(&self, make: impl FnOnce() -> S) -> S {
+        one_of(&self.0.common, make)
     }
 
     /// Returns places beside this one, with names that a sloppy pattern over this one's name would match as well.
     pub(crate) fn neighbours(&self) -> [Self; 2] {
-        let beside = |namespace| Self::in_namespace(self.0.url.clone(), namespace);
+        let beside =
+            |namespace| Self::in_namespace(self.0.url.clone(), namespace, Arc::clone(&self.0.common));
         [
             beside(format!("{}1", self.namespace())),
             // In SQL's LIKE an underscore stands for any character.
@@ -90,6 +109,16 @@ impl fmt::Debug for Env {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the address: it may hold a password.
         f.debug_struct("Env").field("namespace", &self.0.namespace).finish_non_exhaustive()
+    }
+}
+
+fn one_of<S: Clone + Send + 'static>(slots: &Slots, make: impl FnOnce() -> S) -> S {
+    let mut slots = slots.lock();
+    let slot = slots.entry(TypeId::of::<S>()).or_insert_with(|| Box::new(None::<S>));
+    match slot.downcast_mut::<Option<S>>() {
+        Some(instance) => instance.get_or_insert_with(make).clone(),
+        // The map is keyed by the type, so the slot always holds it.
+        None => make(),
     }
 }
 
@@ -142,6 +171,10 @@ mod tests {
         let instance = env.shared(|| Arc::new(1));
         assert!(Arc::ptr_eq(&instance, &env.clone().shared(|| Arc::new(2))));
         assert_eq!(*Env::new("").shared(|| Arc::new(3)), 3);
+        let [beside, _] = env.neighbours();
+        assert_eq!(*beside.shared(|| Arc::new(4)), 4);
+        let common = env.shared_with_neighbours(|| Arc::new(5));
+        assert!(Arc::ptr_eq(&common, &beside.shared_with_neighbours(|| Arc::new(6))));
     }
 
     #[test]

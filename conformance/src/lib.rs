@@ -10,6 +10,7 @@ mod counting;
 mod env;
 mod failure;
 mod operation;
+mod outage;
 mod reference;
 mod report;
 mod subject;
@@ -21,6 +22,7 @@ pub use crate::{
     env::Env,
     failure::Failure,
     operation::Operation,
+    outage::Outage,
     reference::{Plain, Reference},
     report::{CaseReport, Group, Outcome, Report},
     runner::run,

@@ -8,8 +8,8 @@ use std::{
 };
 
 use cloakroom_core::{
-    AdminStore, AtomicStore, BoxStream, Bytes, IndexedStore, Key, Result, StatusStream, Store, Swapped, Ttl,
-    async_trait,
+    AdminStore, AtomicStore, BoxStream, Bytes, Error, ErrorKind, IndexedStore, Key, Result, StatusStream,
+    Store, Swapped, Ttl, async_trait,
 };
 use futures_util::stream;
 use parking_lot::Mutex;
@@ -157,6 +157,10 @@ impl AtomicStore for Reference {
 #[async_trait]
 impl IndexedStore for Reference {
     async fn bind(&self, key: &Key, user: &str, ttl: Ttl) -> Result<()> {
+        if user.is_empty() || user.len() > 255 {
+            let error = Error::new(ErrorKind::Value).operation("bind").store("reference");
+            return Err(error.hint("a user is 1 to 255 bytes of text"));
+        }
         let owner = Owner { user: user.to_owned(), dies: Instant::now() + ttl.duration() };
         self.0.lock().owners.insert(key.clone(), owner);
         Ok(())
@@ -207,7 +211,9 @@ impl AdminStore for Reference {
         let now = Instant::now();
         let mut state = self.0.lock();
         let live = state.rows.values().filter(|row| row.dies > now).count() as u64;
-        state.rows.clear();
+        let rows = std::mem::take(&mut state.rows);
+        // A binding without a value stays: its login may be under way.
+        state.owners.retain(|key, _| !rows.contains_key(key));
         Ok(live)
     }
 

@@ -13,7 +13,7 @@ use crate::{failure::Failure, subject::Ability};
 /// Which part of the contract a case belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Group {
-    /// The three methods that every store has, and its status.
+    /// The three methods that every store has.
     Base,
     /// [`Ability::Atomic`].
     Atomic,
@@ -23,9 +23,15 @@ pub enum Group {
     Admin,
     /// Races between two handles.
     Concurrency,
+    /// Outages: what operations answer, what the status says, what comes back.
+    Status,
 }
 
 impl Group {
+    /// Every group there is.
+    pub const ALL: [Self; 6] =
+        [Self::Base, Self::Atomic, Self::Indexed, Self::Admin, Self::Concurrency, Self::Status];
+
     /// Returns the group as it stands in a case's id.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -35,6 +41,7 @@ impl Group {
             Self::Indexed => "indexed",
             Self::Admin => "admin",
             Self::Concurrency => "concurrency",
+            Self::Status => "status",
         }
     }
 }
@@ -104,12 +111,20 @@ impl CaseReport {
     }
 }
 
+/// Whether the cases of a group ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tested {
+    Yes,
+    No,
+}
+
 /// What a store keeps of the contract: the outcome of every case, and what the store does not claim.
 #[derive(Clone, Debug)]
 pub struct Report {
     pub(crate) store: String,
     pub(crate) guarantee: Guarantee,
     pub(crate) abilities: Vec<Ability>,
+    pub(crate) status: Tested,
     pub(crate) cases: Vec<CaseReport>,
 }
 
@@ -138,6 +153,12 @@ impl Report {
         let mut absent = Ability::ALL.to_vec();
         absent.retain(|ability| !self.abilities.contains(ability));
         absent
+    }
+
+    /// Returns whether the cases of [`Group::Status`] ran: only a subject with an [`Outage`](crate::Outage) has them.
+    #[must_use]
+    pub const fn tests_status(&self) -> bool {
+        matches!(self.status, Tested::Yes)
     }
 
     /// Returns every case that ran, group by group.
@@ -170,10 +191,11 @@ impl Report {
         writeln!(out, "## {}\n", self.store)?;
         writeln!(out, "Guarantee: {}\n", guarantee_text(self.guarantee))?;
         writeln!(out, "| group | passed | failed | time |\n|---|---|---|---|")?;
-        for group in [Group::Base, Group::Atomic, Group::Indexed, Group::Admin, Group::Concurrency] {
+        for group in Group::ALL {
             let cases = || self.cases.iter().filter(|case| case.group == group);
             if cases().next().is_none() {
-                writeln!(out, "| {group} | absent | | |")?;
+                let why = if group == Group::Status { NO_OUTAGE } else { "absent" };
+                writeln!(out, "| {group} | {why} | | |")?;
                 continue;
             }
             let failed = cases().filter(|case| case.failure().is_some()).count();
@@ -194,8 +216,8 @@ impl Report {
         Ok(())
     }
 
-    /// Returns the report as JSON: `store`, `guarantee`, `abilities`, `absent`, `passed`, and `cases` with `group`,
-    /// `name`, `passed`, `millis`, and `rule` and `seen` of a failure.
+    /// Returns the report as JSON: `store`, `guarantee`, `abilities`, `absent`, `status` (`tested` or why not),
+    /// `passed`, and `cases` with `group`, `name`, `passed`, `millis`, and `rule` and `seen` of a failure.
     #[must_use]
     pub fn to_json(&self) -> String {
         let names =
@@ -219,12 +241,16 @@ impl Report {
             "guarantee": guarantee_text(self.guarantee),
             "abilities": names(&self.abilities),
             "absent": names(&self.absent()),
+            "status": if self.tests_status() { "tested" } else { NO_OUTAGE },
             "passed": self.passed(),
             "cases": cases,
         })
         .to_string()
     }
 }
+
+/// Why the status was not tested.
+const NO_OUTAGE: &str = "not tested (no outage given)";
 
 const fn guarantee_text(guarantee: Guarantee) -> &'static str {
     match guarantee {
@@ -248,6 +274,7 @@ mod tests {
             store: "mine".into(),
             guarantee: Guarantee::LastWriterWins,
             abilities: vec![Ability::Admin],
+            status: Tested::No,
             cases: vec![
                 case("a_good_one", Outcome::Passed),
                 case("a_bad_one", Outcome::Failed(Failure::new("it works", "\"it\" broke"))),
@@ -261,6 +288,7 @@ mod tests {
         assert!(text.contains("Guarantee: last writer wins"), "{text}");
         assert!(text.contains("| base | 1 | 1 | 6 ms |"), "{text}");
         assert!(text.contains("| atomic | absent | | |"), "{text}");
+        assert!(text.contains("| status | not tested (no outage given) | | |"), "{text}");
         assert!(text.contains("- `base::a_bad_one`\n  - rule: it works\n  - seen: \"it\" broke"), "{text}");
     }
 
@@ -268,6 +296,7 @@ mod tests {
     fn the_json_holds_every_case_and_what_is_absent() {
         let json: serde_json::Value = serde_json::from_str(&report().to_json()).unwrap();
         assert_eq!(json["absent"], json!(["atomic", "indexed"]));
+        assert_eq!(json["status"], json!("not tested (no outage given)"));
         assert_eq!(json["passed"], json!(false));
         assert_eq!(json["cases"][1]["seen"], json!("\"it\" broke"));
         assert_eq!(json["cases"][0]["rule"], json!(null));

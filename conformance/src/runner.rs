@@ -14,7 +14,7 @@ use crate::{
     context::Cx,
     env::Env,
     failure::{Failure, Verdict},
-    report::{CaseReport, Outcome, Report},
+    report::{CaseReport, Outcome, Report, Tested},
     subject::{Ability, Subject},
 };
 
@@ -64,7 +64,7 @@ impl Subject {
             // Every case fails for the same reason, and says so.
             Err(_) => Guarantee::LastWriterWins,
         };
-        let called_for = cases::all().filter(|case| case.needs.is_none_or(|ability| self.declares(ability)));
+        let called_for = cases::all().filter(|case| case.is_called_for(self));
         let cases = stream::iter(called_for)
             .map(|case| async move {
                 let start = Instant::now();
@@ -79,7 +79,13 @@ impl Subject {
             .buffered(self.parallel)
             .collect()
             .await;
-        Report { store: self.name.clone(), guarantee, abilities: self.abilities.clone(), cases }
+        Report {
+            store: self.name.clone(),
+            guarantee,
+            abilities: self.abilities.clone(),
+            status: if self.has_outage() { Tested::Yes } else { Tested::No },
+            cases,
+        }
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use cloakroom_core::Store;
+use cloakroom_core::{Key, Store};
 use futures_util::future::BoxFuture;
 
 use crate::{
     env::Env,
     failure::{Failure, Verdict},
+    outage::Outage,
 };
 
 /// An optional ability of a store, as [`Store`] hands it out.
@@ -51,7 +52,12 @@ impl fmt::Display for Ability {
     }
 }
 
+/// How long a key every store takes, in bytes.
+const SHORTEST_LONGEST_KEY: usize = 128;
+
 type Open = dyn Fn(Env) -> BoxFuture<'static, Result<Arc<dyn Store>, String>> + Send + Sync;
+
+type MakeOutage = dyn Fn(&Env) -> Box<dyn Outage> + Send + Sync;
 
 /// What is tested: a closure that opens the store, and the abilities the store declares.
 ///
@@ -66,6 +72,8 @@ pub struct Subject {
     pub(crate) patience: Duration,
     pub(crate) deadline: Duration,
     pub(crate) parallel: usize,
+    pub(crate) longest_key: usize,
+    outage: Option<Arc<MakeOutage>>,
 }
 
 impl Subject {
@@ -100,6 +108,8 @@ impl Subject {
             patience: Duration::from_millis(2_500),
             deadline: Duration::from_secs(60),
             parallel: 8,
+            longest_key: Key::MAX_LEN,
+            outage: None,
         }
     }
 
@@ -138,6 +148,45 @@ impl Subject {
     pub fn parallel(mut self, parallel: usize) -> Self {
         self.parallel = parallel.max(1);
         self
+    }
+
+    /// Sets the longest key that the store takes, in bytes: 128 to 255, and 255 unless set.
+    ///
+    /// For a store that needs room in the key for something of its own, such as a prefix. What is less or more is
+    /// brought to the nearer end.
+    #[must_use]
+    pub const fn longest_key(mut self, longest_key: usize) -> Self {
+        self.longest_key = if longest_key < SHORTEST_LONGEST_KEY {
+            SHORTEST_LONGEST_KEY
+        } else if longest_key > Key::MAX_LEN {
+            Key::MAX_LEN
+        } else {
+            longest_key
+        };
+        self
+    }
+
+    /// Sets how the backend of a case is taken away and brought back. Without it the status is not tested.
+    ///
+    /// `outage` is called at most once for each case, with the [`Env`] that the store was opened with.
+    #[must_use]
+    pub fn outage<F, O>(mut self, outage: F) -> Self
+    where
+        F: Fn(&Env) -> O + Send + Sync + 'static,
+        O: Outage,
+    {
+        self.outage = Some(Arc::new(move |env| Box::new(outage(env)) as Box<dyn Outage>));
+        self
+    }
+
+    pub(crate) const fn has_outage(&self) -> bool {
+        self.outage.is_some()
+    }
+
+    /// Makes the outage of one case.
+    pub(crate) fn make_outage(&self, env: &Env) -> Verdict<Box<dyn Outage>> {
+        let none = || Failure::new("a case about outages runs where one is given", "none is");
+        self.outage.as_ref().map(|make| make(env)).ok_or_else(none)
     }
 
     /// Opens one handle onto the data of `env`.

@@ -20,6 +20,26 @@
 /// - `abilities`: those the store declares, any of `atomic`, `indexed` and `admin`, in any order, also none: `[]`.
 ///   A declared ability must be there and pass its cases; one that is not declared must be `None`, which a test
 ///   asserts as well. Nothing is skipped.
+/// - `longest_key`, may be left out: the longest key the store takes, in bytes, from 128. 255 unless given.
+/// - `outage`, may be left out: a closure from [`&Env`](crate::Env) to an [`Outage`](crate::Outage), which takes the
+///   backend of that place away and brings it back. With it the cases of `status` are written. Without it there is one
+///   test that the store stays connected.
+///
+/// ```
+/// use cloakroom_conformance::{Env, Reference, Switch, conformance_tests};
+///
+/// fn switched(env: &Env) -> Switch<Reference> {
+///     env.shared(|| Switch::new(Reference::new()))
+/// }
+///
+/// conformance_tests! {
+///     server: none,
+///     open: |env: Env| async move { Ok::<_, cloakroom_core::Error>(switched(&env)) },
+///     abilities: [atomic, indexed, admin],
+///     longest_key: 255,
+///     outage: switched,
+/// }
+/// ```
 ///
 /// A word it does not know is an error where it stands:
 ///
@@ -40,8 +60,8 @@
 /// }
 /// ```
 ///
-/// The tests are in a module `conformance` with the sub-modules `base`, `atomic`, `indexed`, `admin` and
-/// `concurrency`. To test several stores in one file, write each call in a module of its own.
+/// The tests are in a module `conformance` with the sub-modules `base`, `atomic`, `indexed`, `admin`,
+/// `concurrency` and `status`. To test several stores in one file, write each call in a module of its own.
 #[macro_export]
 macro_rules! conformance_tests {
     (@ability atomic) => { $crate::Ability::Atomic };
@@ -53,35 +73,44 @@ macro_rules! conformance_tests {
         ))
     };
 
-    // Which of the three optional groups are called for: a `yes` or a `no` for each.
-    (@select [$a:ident $i:ident $d:ident] atomic $($rest:ident)*) => {
-        $crate::conformance_tests! { @select [yes $i $d] $($rest)* }
+    // Which of the optional groups are called for: a `yes` or a `no` for each ability, then for outages.
+    (@select [$a:ident $i:ident $d:ident $o:ident] atomic $($rest:ident)*) => {
+        $crate::conformance_tests! { @select [yes $i $d $o] $($rest)* }
     };
-    (@select [$a:ident $i:ident $d:ident] indexed $($rest:ident)*) => {
-        $crate::conformance_tests! { @select [$a yes $d] $($rest)* }
+    (@select [$a:ident $i:ident $d:ident $o:ident] indexed $($rest:ident)*) => {
+        $crate::conformance_tests! { @select [$a yes $d $o] $($rest)* }
     };
-    (@select [$a:ident $i:ident $d:ident] admin $($rest:ident)*) => {
-        $crate::conformance_tests! { @select [$a $i yes] $($rest)* }
+    (@select [$a:ident $i:ident $d:ident $o:ident] admin $($rest:ident)*) => {
+        $crate::conformance_tests! { @select [$a $i yes $o] $($rest)* }
     };
     // `@ability` has said already that it is unknown.
-    (@select [$a:ident $i:ident $d:ident] $unknown:ident $($rest:ident)*) => {
-        $crate::conformance_tests! { @select [$a $i $d] $($rest)* }
+    (@select [$a:ident $i:ident $d:ident $o:ident] $unknown:ident $($rest:ident)*) => {
+        $crate::conformance_tests! { @select [$a $i $d $o] $($rest)* }
     };
-    (@select [$a:ident $i:ident $d:ident]) => {
-        $crate::for_each_case! { [$crate::conformance_tests] @write [$a $i $d] }
+    (@select [$a:ident $i:ident $d:ident $o:ident]) => {
+        $crate::for_each_case! { [$crate::conformance_tests] @write [$a $i $d $o] }
     };
 
-    (@write [$has_atomic:ident $has_indexed:ident $has_admin:ident]
+    (@write [$has_atomic:ident $has_indexed:ident $has_admin:ident $has_outage:ident]
         base {$($bt:ident: [$($b:ident),* $(,)?])*}
+        steady {$($yt:ident: [$($y:ident),* $(,)?])*}
         atomic {$($at:ident: [$($a:ident),* $(,)?])*}
         indexed {$($it:ident: [$($i:ident),* $(,)?])*}
         admin {$($dt:ident: [$($d:ident),* $(,)?])*}
+        bindings {$($gt:ident: [$($g:ident),* $(,)?])*}
         concurrency {$($ct:ident: [$($c:ident),* $(,)?])*}
         races {$($rt:ident: [$($r:ident),* $(,)?])*}
+        status {$($st:ident: [$($s:ident),* $(,)?])*}
+        status_atomic {$($sat:ident: [$($sa:ident),* $(,)?])*}
+        status_indexed {$($sit:ident: [$($si:ident),* $(,)?])*}
+        status_admin {$($sdt:ident: [$($sd:ident),* $(,)?])*}
     ) => {
         mod conformance {
             mod base {
                 $($($crate::conformance_tests! { @test "base" $b })*)*
+                $crate::conformance_tests! { @unless $has_outage
+                    $($($crate::conformance_tests! { @test "base" $y })*)*
+                }
             }
             $crate::conformance_tests! { @when $has_atomic mod atomic {
                 $($($crate::conformance_tests! { @test "atomic" $a })*)*
@@ -91,6 +120,9 @@ macro_rules! conformance_tests {
             } }
             $crate::conformance_tests! { @when $has_admin mod admin {
                 $($($crate::conformance_tests! { @test "admin" $d })*)*
+                $crate::conformance_tests! { @when $has_indexed
+                    $($($crate::conformance_tests! { @test "admin" $g })*)*
+                }
             } }
             mod concurrency {
                 $($($crate::conformance_tests! { @test "concurrency" $c })*)*
@@ -98,10 +130,24 @@ macro_rules! conformance_tests {
                     $($($crate::conformance_tests! { @test "concurrency" $r })*)*
                 }
             }
+            $crate::conformance_tests! { @when $has_outage mod status {
+                $($($crate::conformance_tests! { @test "status" $s })*)*
+                $crate::conformance_tests! { @when $has_atomic
+                    $($($crate::conformance_tests! { @test "status" $sa })*)*
+                }
+                $crate::conformance_tests! { @when $has_indexed
+                    $($($crate::conformance_tests! { @test "status" $si })*)*
+                }
+                $crate::conformance_tests! { @when $has_admin
+                    $($($crate::conformance_tests! { @test "status" $sd })*)*
+                }
+            } }
         }
     };
     (@when yes $($item:tt)*) => { $($item)* };
     (@when no $($item:tt)*) => {};
+    (@unless yes $($item:tt)*) => {};
+    (@unless no $($item:tt)*) => { $($item)* };
     (@test $group:literal $name:ident) => {
         #[test]
         fn $name() -> ::core::result::Result<(), $crate::Failure> {
@@ -113,14 +159,31 @@ macro_rules! conformance_tests {
     (
         server: none,
         open: $open:expr,
-        abilities: [$($ability:ident),* $(,)?] $(,)?
+        abilities: [$($ability:ident),* $(,)?]
+        $(, longest_key: $longest_key:expr)?,
+        outage: $outage:expr $(,)?
     ) => {
         // Beside the module and not in it, so that the names in `open` are looked up where it was written.
         #[allow(dead_code)]
         fn conformance_subject() -> $crate::Subject {
             $crate::Subject::new($open, [$($crate::conformance_tests!(@ability $ability)),*])
+                $(.longest_key($longest_key))?
+                .outage($outage)
         }
-        $crate::conformance_tests! { @select [no no no] $($ability)* }
+        $crate::conformance_tests! { @select [no no no yes] $($ability)* }
+    };
+    (
+        server: none,
+        open: $open:expr,
+        abilities: [$($ability:ident),* $(,)?]
+        $(, longest_key: $longest_key:expr)? $(,)?
+    ) => {
+        #[allow(dead_code)]
+        fn conformance_subject() -> $crate::Subject {
+            $crate::Subject::new($open, [$($crate::conformance_tests!(@ability $ability)),*])
+                $(.longest_key($longest_key))?
+        }
+        $crate::conformance_tests! { @select [no no no no] $($ability)* }
     };
     // A server becomes another arm like the one above, with the server's address given to the subject.
     (server: $unknown:ident $($rest:tt)*) => {

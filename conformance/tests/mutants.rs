@@ -28,11 +28,23 @@ mod broken;
 mod bug;
 #[path = "mutants/index.rs"]
 mod index;
+#[path = "mutants/linked.rs"]
+mod linked;
 
 const PINNED: &str = include_str!("mutants/pinned.txt");
 
 /// Runs the whole suite over one mutant.
 fn run(bug: Bug) -> Report {
+    let subject = if bug.is_of_the_link() { linked::subject(bug) } else { broken(bug) };
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without input and output can always be made");
+    runtime.block_on(subject.run())
+}
+
+fn broken(bug: Bug) -> Subject {
     let server = Server::new(bug);
     let abilities: &[Ability] = match bug {
         Bug::AbilitiesUndeclared => &[],
@@ -42,12 +54,11 @@ fn run(bug: Bug) -> Report {
         let server = Arc::clone(&server);
         async move { server.open(&env).await }
     };
-    let runtime = Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without input and output can always be made");
-    runtime.block_on(Subject::new(open, abilities.iter().copied()).run())
+    let subject = Subject::new(open, abilities.iter().copied());
+    match bug {
+        Bug::LongKeysAreCut | Bug::LongKeysAreAbsent => subject.longest_key(broken::LONGEST_KEY),
+        _ => subject,
+    }
 }
 
 /// Runs every mutant, as many at once as there are cores.
@@ -102,13 +113,13 @@ fn every_mutant_fails_exactly_its_pinned_cases_and_every_case_catches_one() {
             let line: Vec<&str> = first.copied().into_iter().chain(rest.map(String::as_str)).collect();
             wrong += &format!("{bug:?}: {}\n", line.join(" "));
         }
-        assert!(expected.is_empty() == (*bug == Bug::Nothing) || !wrong.is_empty(), "{bug:?} is not caught");
+        assert!(expected.is_empty() == bug.is_control() || !wrong.is_empty(), "{bug:?} is not caught");
         caught.extend(failing);
     }
     assert!(wrong.is_empty(), "these mutants fail other cases than those pinned:\n{wrong}");
     assert_eq!(pinned.len(), Bug::ALL.len(), "a mutant is pinned that is none, or twice");
-    let (_, control) = &reports[0];
-    let idle: Vec<String> =
-        control.cases().iter().map(|case| case.id()).filter(|case| !caught.contains(case)).collect();
+    let controls = reports.iter().filter(|(bug, _)| bug.is_control());
+    let cases = controls.flat_map(|(_, report)| report.cases().iter().map(|case| case.id()));
+    let idle: BTreeSet<String> = cases.filter(|case| !caught.contains(case)).collect();
     assert!(idle.is_empty(), "these cases catch no mutant: {idle:?}");
 }

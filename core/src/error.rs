@@ -33,7 +33,8 @@ pub enum ErrorKind {
     Committed,
     /// This request may read its (empty) session, but not write it: its record is unreadable or has moved.
     WritesRefused,
-    /// A value does not fit: it cannot become JSON, or the stored JSON is not of the type asked for.
+    /// A value does not fit: it cannot become JSON, the stored JSON is not of the type asked for, or a key or a user
+    /// is empty or too long.
     Value,
     /// Anything else the backend reported.
     Backend,

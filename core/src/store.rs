@@ -31,7 +31,9 @@ use crate::{error::ErrorKind, status::StatusSender};
 ///   none. They come back as they went in. A backend with a lower limit answers [`ErrorKind::TooLarge`] and keeps
 ///   what it had.
 /// - **Keys are opaque**: up to 255 printable ASCII bytes, quotes, `*`, `$` and dots among them. Bind them as
-///   parameters.
+///   parameters. A store that needs room for something of its own, such as a prefix, may take shorter keys if its
+///   documentation says so, but 128 bytes at least; every method answers [`ErrorKind::Value`] for a longer key and
+///   changes nothing.
 /// - **Dropping a future** leaves the store as before the call or as after it, never between.
 /// - **Errors** say [`ErrorKind::Unavailable`] when the backend cannot be reached, [`ErrorKind::Timeout`] when it
 ///   took too long, [`ErrorKind::Rejected`] when it refused us, [`ErrorKind::Backend`] for the rest. They hold no
@@ -204,8 +206,15 @@ impl fmt::Debug for Swapped {
 
 /// The ability behind "log out everywhere" and device lists: which keys belong to a user.
 ///
-/// The index is kept apart from the values, since a store never looks into those. It may name keys whose values are
-/// gone (their sessions expired); such entries are never returned and are dropped when they are come across.
+/// The index is kept apart from the values, since a store never looks into those: a value need not exist yet when its
+/// key is bound, and the end of a value leaves the binding. An entry whose value is not there is never returned. For
+/// at least 60 seconds after the last `bind` it is kept all the same, whatever comes across it, for the value may be
+/// about to be written, and a session that the index does not know is one that "log out everywhere" misses. After
+/// that it may be dropped as stale at any time.
+///
+/// [`Store::destroy`], [`AtomicStore::remove`] and [`destroy_user`](Self::destroy_user) therefore leave bindings to
+/// run out, and so does [`AdminStore::sweep`], which may drop stale and expired ones. [`AdminStore::clear`] removes
+/// the bindings of the values it removes.
 ///
 /// A user is any text of 1 to 255 bytes, compared bytewise. Keys and users are bound as parameters.
 #[async_trait]
@@ -213,13 +222,15 @@ pub trait IndexedStore: Store {
     /// Notes that `key` belongs to `user`, for `ttl` from now: the longest this session may live.
     ///
     /// Binding again renews the ttl. Binding to another user moves the key there. The value under `key` need not
-    /// exist yet.
+    /// exist yet, and neither it nor its ttl changes.
     ///
     /// # Errors
-    /// As [`Store::get`].
+    /// As [`Store::get`], and [`ErrorKind::Value`] when `user` is not 1 to 255 bytes; nothing is then changed.
     async fn bind(&self, key: &Key, user: &str, ttl: Ttl) -> Result<()>;
 
     /// Returns the keys bound to `user` whose values are live, in no particular order, each once.
+    ///
+    /// An unknown user has none, and neither has one that no key can be bound to.
     ///
     /// # Errors
     /// As [`Store::get`].
@@ -227,7 +238,8 @@ pub trait IndexedStore: Store {
 
     /// Removes the values of every key bound to `user`, but `except`, and returns how many live ones were removed.
     ///
-    /// Every key bound before this call is removed when it returns. An unknown user is `Ok(0)`.
+    /// The value of every key bound before this call is removed when it returns, unless the binding has expired: such
+    /// a key is nobody's and its value stays. An unknown user is `Ok(0)`.
     ///
     /// # Errors
     /// As [`Store::get`]. After an error some of the values may have been removed; call again to remove the rest.
@@ -245,7 +257,9 @@ pub trait AdminStore: Store {
     /// Yields the keys of the live values.
     ///
     /// A key that is live during the whole scan is yielded at least once. One that comes or goes meanwhile may or
-    /// may not be. Memory use does not grow with the number of keys. After an error the stream ends.
+    /// may not be. Other calls may be made while the scan is under way, on this handle too: it holds no lock and no
+    /// connection that they would wait for. Memory use does not grow with the number of keys. After an error the
+    /// stream ends.
     fn scan(&self) -> BoxStream<'_, Result<Key>>;
 
     /// Returns the number of live values.
@@ -254,7 +268,9 @@ pub trait AdminStore: Store {
     /// As [`Store::get`].
     async fn len(&self) -> Result<u64>;
 
-    /// Removes every value of this store and returns how many live ones there were.
+    /// Removes every value of this store, with the bindings of their keys, and returns how many live ones there were.
+    ///
+    /// A binding whose value is not there may stay to run out, or go as well.
     ///
     /// # Errors
     /// As [`Store::get`]. After an error some may have been removed.
@@ -262,7 +278,8 @@ pub trait AdminStore: Store {
 
     /// Deletes at most `limit` expired values from the backend and returns how many; never a live one.
     ///
-    /// A backend that expires by itself has nothing to do and returns 0. Call again while it returns `limit`.
+    /// A backend that expires by itself has nothing to do and returns 0. Call again while it returns `limit`. Expired
+    /// bindings, and stale ones as [`IndexedStore`] has it, may be dropped besides; they are not counted.
     ///
     /// # Errors
     /// As [`Store::get`].

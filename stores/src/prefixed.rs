@@ -46,8 +46,8 @@ const CLEAR_AT_ONCE: usize = 65_536;
 /// # Ok::<(), cloakroom::Error>(()) }).unwrap(); }
 /// ```
 ///
-/// Every method answers [`ErrorKind::Value`] for a key that is too long with the prefix before it, and the methods of
-/// an ability that the inner store has not answer [`ErrorKind::Unsupported`].
+/// Keys may have 255 bytes less those of the prefix and its `:`. Every method answers [`ErrorKind::Value`] for a longer
+/// one, and the methods of an ability that the inner store has not answer [`ErrorKind::Unsupported`].
 #[derive(Clone, Debug)]
 pub struct Prefixed<S> {
     inner: S,
@@ -56,11 +56,11 @@ pub struct Prefixed<S> {
 }
 
 impl<S: Store> Prefixed<S> {
-    /// The longest prefix with its end, in bytes, as it is written in keys: it leaves 44 bytes for a key, one more than
-    /// a native one has.
-    pub const MAX_LEN: usize = Key::MAX_LEN - 44;
+    /// The longest prefix with its end, in bytes, as it is written in keys: it leaves 128 bytes for a key, the least
+    /// that every store takes.
+    pub const MAX_LEN: usize = Key::MAX_LEN - 128;
 
-    /// Creates a view of `store` that holds only what is under `prefix`: 1 to 210 printable ASCII bytes without
+    /// Creates a view of `store` that holds only what is under `prefix`: 1 to 126 printable ASCII bytes without
     /// spaces, of which each `:` and `%` counts three times.
     ///
     /// # Errors
@@ -124,6 +124,18 @@ impl<S: Store> Prefixed<S> {
     fn outer_key(&self, key: &Key) -> Option<Key> {
         let rest = key.as_str().strip_prefix(&*self.prefix)?;
         Key::new(rest).ok()
+    }
+
+    /// Removes a value and then the binding of its key: the other way round, an error in between would leave a session
+    /// that nobody finds.
+    async fn clear_key(&self, key: &Key) -> Result<bool> {
+        let key = self.inner_key(key)?;
+        let removed = self.inner.destroy(&key).await?;
+        if let Some(indexed) = self.inner.as_indexed() {
+            // A binding ends when the key is bound to somebody else, here to a name that no user has.
+            indexed.bind(&key, &format!("{}-", self.prefix), Ttl::MIN).await?;
+        }
+        Ok(removed)
     }
 
     /// Returns the name of a user in the inner store: `=` and the name, or `#` and its hash where that is too long.
@@ -245,15 +257,15 @@ impl<S: Store> AdminStore for Prefixed<S> {
         Ok(seen.len() as u64)
     }
 
-    /// Removes what is under the prefix, key by key.
+    /// Removes what is under the prefix, key by key: two calls of the inner store for each where it has an index.
     async fn clear(&self) -> Result<u64> {
         let admin = self.admin()?;
         let mut cleared = 0;
         loop {
-            // The scan is over before the first removal: it may hold the only connection of a store.
+            // The scan is over before the first removal, so that it cannot meet the keys it made room for.
             let keys: Vec<Key> = self.outer_keys(admin).take(CLEAR_AT_ONCE).try_collect().await?;
             for key in &keys {
-                cleared += u64::from(self.destroy(key).await?);
+                cleared += u64::from(self.clear_key(key).await?);
             }
             if keys.len() < CLEAR_AT_ONCE {
                 return Ok(cleared);
@@ -346,7 +358,7 @@ mod tests {
         let store = MemoryStore::new();
         let long = "u".repeat(255);
         let users = ["x", "bx", "=x", "#x", ":=x", &long, &long[1..], &long[100..]];
-        let long_prefix = "p".repeat(210);
+        let long_prefix = "p".repeat(126);
         let mut names = HashSet::new();
         for prefix in ["a", "ab", "a:", "a:=", &long_prefix] {
             for user in users {
@@ -381,9 +393,9 @@ mod tests {
 
     #[test]
     fn a_key_that_grows_too_long_is_a_bad_value_everywhere() {
-        let view = under(&MemoryStore::new(), &"p".repeat(210));
-        now(view.set(&key(&"k".repeat(44)), "v".into(), HOUR)).unwrap();
-        let long = key(&"k".repeat(45));
+        let view = under(&MemoryStore::new(), &"p".repeat(126));
+        now(view.set(&key(&"k".repeat(128)), "v".into(), HOUR)).unwrap();
+        let long = key(&"k".repeat(129));
         for error in [
             now(view.get(&long)).map(drop).unwrap_err(),
             now(view.set(&long, "v".into(), HOUR)).unwrap_err(),
@@ -398,8 +410,8 @@ mod tests {
 
     #[test]
     fn a_bad_prefix_is_an_error_that_names_the_field() {
-        let long = "p".repeat(211);
-        let longer_as_written = ":".repeat(71);
+        let long = "p".repeat(127);
+        let longer_as_written = ":".repeat(43);
         for prefix in ["", "a b", "a\n", "ä", &long, &longer_as_written] {
             let error = Prefixed::new(MemoryStore::new(), prefix).unwrap_err();
             assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("prefix")));

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::{
     cases::keys::HOSTILE,
-    context::{Cx, LONG, SHORT, admin, bytes, expect_none, expect_value, key},
+    context::{BOUND, Cx, LONG, SHORT, admin, bytes, expect_none, expect_value, key},
     failure::{Failure, Verdict, check, check_eq},
 };
 
@@ -63,7 +63,7 @@ pub(crate) async fn an_empty_store_has_nothing_to_scan_count_clear_or_sweep(cx: 
 
 pub(crate) async fn a_scan_yields_every_key_with_its_exact_text(cx: Cx) -> Verdict {
     let mut keys: Vec<Key> = HOSTILE.into_iter().map(key).collect::<Verdict<_>>()?;
-    keys.extend([key(&"k".repeat(Key::MAX_LEN))?, key("Case")?, key("case")?]);
+    keys.extend([key(&"k".repeat(cx.longest_key()))?, key("Case")?, key("case")?]);
     fill(cx.store(), &keys).await?;
     expect_scanned(cx.store(), &keys, "a scan yields the keys as they went in, no others").await
 }
@@ -118,6 +118,38 @@ pub(crate) async fn a_key_that_lives_through_a_scan_is_yielded(cx: Cx) -> Verdic
     let missed = stays.iter().filter(|key| !seen.contains(*key)).count();
     let rule = "a key that is live during the whole scan is yielded at least once";
     check!(missed == 0, rule, "{missed} of {} such keys were not", stays.len());
+    Ok(())
+}
+
+pub(crate) async fn other_calls_are_carried_out_during_a_scan(cx: Cx) -> Verdict {
+    let keys = numbered("key-", 300)?;
+    fill(cx.store(), &keys).await?;
+    let mut scan = admin(cx.store())?.scan();
+    let first = scan.try_next().await?;
+    check!(
+        first.is_some(),
+        "a scan yields every live key at least once",
+        "it yielded none of {}",
+        keys.len()
+    );
+    // On the same handle, while the scan is held: what waits for its end waits for ever.
+    let calls = async {
+        expect_value(cx.store(), &keys[0], b"value", "get is carried out during a scan").await?;
+        cx.store().set(&keys[1], bytes("new"), LONG).await?;
+        let destroyed = cx.store().destroy(&keys[2]).await?;
+        check_eq!(destroyed, true, "destroy is carried out during a scan");
+        let count = admin(cx.store())?.len().await?;
+        check_eq!(count, 299, "len is carried out during a scan");
+        Ok(())
+    };
+    match tokio::time::timeout(BOUND, calls).await {
+        Ok(verdict) => verdict?,
+        Err(_) => {
+            let seen = format!("they were still waiting after {} s", BOUND.as_secs());
+            return Err(Failure::new("other calls do not wait for the end of a scan", seen));
+        }
+    }
+    while scan.try_next().await?.is_some() {}
     Ok(())
 }
 

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use cloakroom_core::Key;
 use futures_util::{TryStreamExt, stream};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     cases::{
         indexed::{expect_listed, log_in},
         parallel::all,
     },
-    context::{Cx, LONG, SHORT, bytes, expect_none, expect_value, indexed, key},
+    context::{Cx, LONG, SHORT, bytes, expect_none, expect_value, indexed, key, sleep_until},
     failure::{Failure, Verdict, check, check_eq},
 };
 
@@ -97,6 +97,43 @@ pub(crate) async fn destroy_user_counts_only_live_values(cx: Cx) -> Verdict {
     cx.outlive(SHORT).await?;
     let removed = indexed(cx.store())?.destroy_user("alice", None).await?;
     check_eq!(removed, 1, "destroy_user counts only values that were live");
+    Ok(())
+}
+
+pub(crate) async fn destroy_user_leaves_keys_whose_binding_has_expired(cx: Cx) -> Verdict {
+    let (lapsed, witness) = (key("lapsed")?, key("witness")?);
+    for key in [&lapsed, &witness] {
+        cx.store().set(key, bytes("session"), LONG).await?;
+    }
+    indexed(cx.store())?.bind(&lapsed, "alice", SHORT).await?;
+    // Bound later and as long, so it lapses no earlier; nobody has come across the other entry then.
+    indexed(cx.store())?.bind(&witness, "bob", SHORT).await?;
+    let start = Instant::now();
+    sleep_until(start + SHORT.duration()).await;
+    while !indexed(cx.store())?.keys_of("bob").await?.is_empty() {
+        let rule = "a binding ends with its ttl";
+        check!(start.elapsed() < SHORT.duration() + cx.patience(), rule, "keys_of still returned the key");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let removed = indexed(cx.store())?.destroy_user("alice", None).await?;
+    let rule = "destroy_user does not touch keys whose binding has expired";
+    check_eq!(removed, 0, rule);
+    expect_value(cx.store(), &lapsed, b"session", rule).await
+}
+
+pub(crate) async fn destroy_user_leaves_the_bindings(cx: Cx) -> Verdict {
+    let (one, early) = (key("one")?, key("early")?);
+    log_in(cx.store(), &one, "alice").await?;
+    indexed(cx.store())?.bind(&early, "alice", LONG).await?;
+    let removed = indexed(cx.store())?.destroy_user("alice", None).await?;
+    check_eq!(removed, 1, "destroy_user counts only values that were live");
+    // Writes that were under way: what they leave must be found by the next call.
+    cx.store().set(&one, bytes("session"), LONG).await?;
+    cx.store().set(&early, bytes("session"), LONG).await?;
+    let rule = "destroy_user leaves the bindings to run out, for at least 60 s after bind";
+    expect_listed(cx.store(), "alice", &[&one, &early], rule).await?;
+    let removed = indexed(cx.store())?.destroy_user("alice", None).await?;
+    check_eq!(removed, 2, rule);
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cloakroom_core::{Key, Store};
+use cloakroom_core::{ErrorKind, Key, Store};
 use tokio::time::Instant;
 
 use crate::{
@@ -63,12 +63,41 @@ pub(crate) async fn a_binding_is_seen_by_another_handle(cx: Cx) -> Verdict {
 pub(crate) async fn a_key_bound_before_its_value_is_listed_when_it_has_one(cx: Cx) -> Verdict {
     let early = key("early")?;
     indexed(cx.store())?.bind(&early, "alice", LONG).await?;
-    expect_listed(cx.store(), "alice", &[], "a bound key without a value is not listed").await?;
-    // Another user and key, for the store may have dropped that entry as stale when it came across it.
-    let late = key("late")?;
-    indexed(cx.store())?.bind(&late, "bob", LONG).await?;
-    cx.store().set(&late, bytes("session"), LONG).await?;
-    expect_listed(cx.store(), "bob", &[&late], "a key may be bound before its value is there").await
+    cx.store().set(&early, bytes("session"), LONG).await?;
+    expect_listed(cx.store(), "alice", &[&early], "a key may be bound before its value is there").await
+}
+
+pub(crate) async fn a_binding_waits_for_its_value(cx: Cx) -> Verdict {
+    let (early, stays) = (key("early")?, key("stays")?);
+    log_in(cx.store(), &stays, "alice").await?;
+    indexed(cx.store())?.bind(&early, "alice", LONG).await?;
+    // What comes across an entry without a value must not take it for stale yet.
+    expect_listed(cx.store(), "alice", &[&stays], "a bound key without a value is not listed").await?;
+    cx.store().set(&early, bytes("session"), LONG).await?;
+    let rule = "a binding without a value is kept for at least 60 s after bind";
+    expect_listed(cx.store(), "alice", &[&early, &stays], rule).await?;
+    let removed = indexed(cx.store())?.destroy_user("alice", None).await?;
+    check_eq!(removed, 2, "destroy_user removes what was bound before its value was there");
+    Ok(())
+}
+
+pub(crate) async fn bind_to_no_user_at_all_is_a_bad_value_and_changes_nothing(cx: Cx) -> Verdict {
+    let one = key("one")?;
+    log_in(cx.store(), &one, "alice").await?;
+    let long = "u".repeat(256);
+    // In bytes: 128 letters of two bytes each.
+    let wide = "\u{e9}".repeat(128);
+    for user in ["", &long, &wide] {
+        let kind = indexed(cx.store())?.bind(&one, user, LONG).await.err().map(|error| error.kind());
+        let rule = "bind answers Value for a user that is not 1 to 255 bytes";
+        check_eq!(kind, Some(ErrorKind::Value), rule);
+        expect_listed(cx.store(), user, &[], "a user that no key can be bound to has no keys").await?;
+    }
+    let cut = "u".repeat(255);
+    expect_listed(cx.store(), &cut, &[], "a user that is too long is not cut").await?;
+    let rule = "a bind that is refused changes nothing";
+    expect_listed(cx.store(), "alice", &[&one], rule).await?;
+    expect_value(cx.store(), &one, b"session", rule).await
 }
 
 pub(crate) async fn a_destroyed_key_is_not_listed(cx: Cx) -> Verdict {
@@ -77,6 +106,16 @@ pub(crate) async fn a_destroyed_key_is_not_listed(cx: Cx) -> Verdict {
     log_in(cx.store(), &stays, "alice").await?;
     cx.store().destroy(&gone).await?;
     expect_listed(cx.store(), "alice", &[&stays], "keys_of returns only keys whose values are live").await
+}
+
+pub(crate) async fn destroy_leaves_the_binding(cx: Cx) -> Verdict {
+    let one = key("one")?;
+    log_in(cx.store(), &one, "alice").await?;
+    cx.store().destroy(&one).await?;
+    expect_listed(cx.store(), "alice", &[], "keys_of returns only keys whose values are live").await?;
+    cx.store().set(&one, bytes("again"), LONG).await?;
+    let rule = "destroy leaves the binding of its key, for at least 60 s after bind";
+    expect_listed(cx.store(), "alice", &[&one], rule).await
 }
 
 pub(crate) async fn an_expired_key_is_not_listed(cx: Cx) -> Verdict {

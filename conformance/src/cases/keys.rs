@@ -1,11 +1,11 @@
 //! Keys are opaque: none is parsed, folded, cut or taken for a pattern.
 
 use bytes::Bytes;
-use cloakroom_core::Key;
+use cloakroom_core::{Error, ErrorKind, Key};
 
 use crate::{
     context::{Cx, LONG, bytes, expect_none, expect_value, key},
-    failure::{Verdict, check_eq},
+    failure::{Verdict, check, check_eq},
 };
 
 /// Keys that are something else in some backend: SQL, globs, operators, paths, escapes, hash tags, protocol.
@@ -69,12 +69,59 @@ pub(crate) async fn keys_that_differ_in_case_are_different(cx: Cx) -> Verdict {
     all_are_apart(&cx, keys.into_iter().map(String::from)).await
 }
 
-pub(crate) async fn a_key_of_255_bytes_is_not_cut(cx: Cx) -> Verdict {
-    let stem = "k".repeat(Key::MAX_LEN - 1);
+pub(crate) async fn the_longest_key_is_not_cut(cx: Cx) -> Verdict {
+    let stem = "k".repeat(cx.longest_key() - 1);
     let ends = ["a", "b", "A", ""];
     all_are_apart(&cx, ends.into_iter().map(|end| format!("{stem}{end}"))).await?;
-    let stem = "/".repeat(Key::MAX_LEN - 1);
+    let stem = "/".repeat(cx.longest_key() - 1);
     all_are_apart(&cx, ["'", "%"].into_iter().map(|end| format!("{stem}{end}"))).await
+}
+
+pub(crate) async fn a_key_that_is_too_long_is_a_bad_value_and_changes_nothing(cx: Cx) -> Verdict {
+    let longest = key(&"k".repeat(cx.longest_key()))?;
+    cx.store().set(&longest, bytes("value"), LONG).await?;
+    for length in [cx.longest_key() + 1, Key::MAX_LEN.max(cx.longest_key() + 1)] {
+        let too_long = match Key::new("k".repeat(length)) {
+            Ok(key) => key,
+            // No store is ever handed one that is longer than any key.
+            Err(error) => {
+                refused("Key::new", Err::<(), _>(error))?;
+                continue;
+            }
+        };
+        refused("get", cx.store().get(&too_long).await)?;
+        refused("set", cx.store().set(&too_long, bytes("other"), LONG).await)?;
+        if let Some(atomic) = cx.store().as_atomic() {
+            refused("create", atomic.create(&too_long, bytes("other"), LONG).await)?;
+            refused("replace", atomic.replace(&too_long, b"value", bytes("other"), LONG).await)?;
+            refused("touch", atomic.touch(&too_long, LONG).await)?;
+            refused("remove", atomic.remove(&too_long, b"value").await)?;
+        }
+        if let Some(indexed) = cx.store().as_indexed() {
+            refused("bind", indexed.bind(&too_long, "alice", LONG).await)?;
+            let bound = indexed.keys_of("alice").await?;
+            check!(bound.is_empty(), "a key that is too long changes nothing", "its bind bound another key");
+        }
+        refused("destroy", cx.store().destroy(&too_long).await)?;
+        let rule = "a key that is too long changes nothing: it is not cut to one that fits";
+        expect_value(cx.store(), &longest, b"value", rule).await?;
+    }
+    Ok(())
+}
+
+fn refused<T>(operation: &str, answer: Result<T, Error>) -> Verdict {
+    let kind = answer.err().map(|error| error.kind());
+    let rule = "a key longer than the store takes is a bad value, for every operation";
+    check!(
+        kind == Some(ErrorKind::Value),
+        rule,
+        "{operation} answered {}",
+        match kind {
+            Some(kind) => kind.as_str(),
+            None => "no error",
+        }
+    );
+    Ok(())
 }
 
 pub(crate) async fn a_key_that_begins_with_another_is_different(cx: Cx) -> Verdict {

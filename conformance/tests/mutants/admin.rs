@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cloakroom_core::{AdminStore, BoxStream, Key, Result, Store, async_trait};
+use cloakroom_core::{AdminStore, BoxStream, IndexedStore, Key, Result, Store, async_trait};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::{
@@ -62,7 +62,20 @@ impl AdminStore for Broken {
             let next = (page.len() == page_size).then(|| offset + page_size);
             Some((page, next))
         });
-        Box::pin(pages.flat_map(stream::iter))
+        let mut keys = pages.flat_map(stream::iter).boxed();
+        if !self.is(Bug::ScanHoldsTheStore) {
+            return keys;
+        }
+        // Held until the stream is dropped.
+        stream::once(self.space.scanning.acquire())
+            .flat_map(move |held| {
+                let keys = std::mem::replace(&mut keys, stream::empty().boxed());
+                keys.map(move |key| {
+                    let _ = &held;
+                    key
+                })
+            })
+            .boxed()
     }
 
     async fn len(&self) -> Result<u64> {
@@ -80,12 +93,18 @@ impl AdminStore for Broken {
             Bug::ClearByPrefix => self.own_spaces(),
             _ => vec![Arc::clone(&self.space)],
         };
+        let bound = self.space.bound.lock().clone();
         for space in spaces {
             let live = space.rows.clear().await?;
             // The count is right, so that only the neighbours can tell.
             cleared += if Arc::ptr_eq(&space, &self.space) { live } else { 0 };
         }
         self.forget_all();
+        if self.is(Bug::ClearKeepsTheBindings) {
+            for (key, user) in bound {
+                self.rows().bind(&key, &user, FOR_EVER).await?;
+            }
+        }
         if let Some(kept) = kept {
             self.rows().set(&kept, Default::default(), FOR_EVER).await?;
         }
@@ -105,6 +124,13 @@ impl AdminStore for Broken {
         }
         let limit = if self.is(Bug::SweepIgnoresItsLimit) { u32::MAX } else { limit };
         let swept = self.rows().sweep(limit).await?;
+        let bound = self.space.bound.lock().clone();
+        for (key, _) in bound {
+            let waits = self.rows().get(&key).await?.is_none();
+            if self.is(Bug::SweepUnbinds) && !waits || self.is(Bug::SweepDropsWhatWaits) && waits {
+                self.unbind(&key).await?;
+            }
+        }
         for key in expired.iter().take(limit as usize) {
             match self.past(key) {
                 Some(past) if self.is(Bug::SweepRevives) => self.write(key, past.value, FOR_EVER).await?,

@@ -17,7 +17,10 @@ use cloakroom_core::{
 };
 use futures_util::StreamExt;
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep},
+};
 
 use crate::bug::Bug;
 
@@ -26,6 +29,9 @@ pub(crate) const FOR_EVER: Ttl = Ttl::MAX;
 
 /// What a mutant refuses when it refuses large values; more than the engine's limit.
 const LIMIT: usize = 2 * 1024 * 1024;
+
+/// The longest key of a mutant that does not take the longest there is.
+pub(crate) const LONGEST_KEY: usize = 200;
 
 /// The backend of one mutant: a reference for each namespace.
 pub(crate) struct Server {
@@ -42,6 +48,23 @@ pub(crate) struct Space {
     set_up: AtomicBool,
     /// Every binding ever made.
     pub(crate) bound: Mutex<Vec<(Key, String)>>,
+    /// What a scan holds that holds the store.
+    pub(crate) scanning: Connection,
+}
+
+/// The one connection of a store that has only one.
+pub(crate) struct Connection(Arc<Semaphore>);
+
+impl Default for Connection {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
+impl Connection {
+    pub(crate) async fn acquire(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).acquire_owned().await.ok()
+    }
 }
 
 /// What was written last under a key, whether or not it is still there.
@@ -128,6 +151,7 @@ impl Broken {
         let written = match self.bug {
             Bug::KeysFolded => text.to_ascii_lowercase(),
             Bug::KeysCutAt32 => text.chars().take(32).collect(),
+            Bug::LongKeysAreCut => text.chars().take(LONGEST_KEY).collect(),
             Bug::KeysSanitized => text.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-"),
             _ => return key.clone(),
         };
@@ -152,6 +176,19 @@ impl Broken {
             Bug::TtlRoundedDown => Ttl::from_millis((ttl.millis() / 1000 * 1000).max(1000)),
             Bug::TtlOf32Bits => Ttl::from_millis(u64::from(ttl.millis() as u32)),
             _ => ttl,
+        }
+    }
+
+    /// Ends the binding of a key.
+    pub(crate) async fn unbind(&self, key: &Key) -> Result<()> {
+        self.rows().bind(key, "-", Ttl::MIN).await
+    }
+
+    /// Waits for the end of a scan, where that is the bug.
+    pub(crate) async fn wait_for_scans(&self) {
+        if self.is(Bug::ScanHoldsTheStore) {
+            // Closed by nobody.
+            let _ = self.space.scanning.acquire().await;
         }
     }
 
@@ -244,7 +281,11 @@ impl fmt::Debug for Broken {
 #[async_trait]
 impl Store for Broken {
     async fn get(&self, key: &Key) -> Result<Option<Bytes>> {
+        self.wait_for_scans().await;
         let key = &self.row(key);
+        if self.is(Bug::LongKeysAreAbsent) && key.as_bytes().len() > LONGEST_KEY {
+            return Ok(None);
+        }
         if self.is(Bug::ReadsAreCached) {
             let cached = self.seen.lock().get(key).cloned();
             if cached.is_some() {
@@ -349,7 +390,7 @@ impl Store for Broken {
                     self.rows().set(&other, value, FOR_EVER).await?;
                 }
             }
-            Bug::SetUnbinds => self.rows().bind(key, "-", Ttl::MIN).await?,
+            Bug::SetUnbinds => self.unbind(key).await?,
             _ => {}
         }
         self.write(key, value, ttl).await
@@ -378,6 +419,7 @@ impl Store for Broken {
                 gap().await;
             }
             Bug::DestroyReadsFirst => gap().await,
+            Bug::DestroyUnbinds => self.unbind(key).await?,
             Bug::CreateStoresApart if self.rows().destroy(&apart(key)).await? => {
                 self.rows().destroy(key).await?;
                 return Ok(true);

@@ -15,6 +15,8 @@ macro_rules! bugs {
 bugs! {
     /// The control: it must pass every case.
     Nothing,
+    /// The control with a connection that breaks: it must pass every case, too.
+    NothingInAnOutage,
 
     // get, set, destroy
     ReadsTakeTheValue,
@@ -46,6 +48,8 @@ bugs! {
     KeysCutAt32,
     KeysSanitized,
     KeysFoundByPrefix,
+    LongKeysAreCut,
+    LongKeysAreAbsent,
 
     // expiry
     TtlIgnored,
@@ -127,6 +131,10 @@ bugs! {
     BindNeedsAValue,
     BindKeepsTheTtl,
     BindNeverExpires,
+    BindTakesAnyUser,
+    BindCutsUsers,
+    ListingDropsWhatWaits,
+    DestroyUnbinds,
     BindAdds,
     BindTouches,
     SetUnbinds,
@@ -138,6 +146,8 @@ bugs! {
     DestroyUserLeavesOne,
     DestroyUserCountsDead,
     DestroyUserDropsTheIndexLast,
+    DestroyUserTakesExpiredBindings,
+    DestroyUserUnbinds,
     BatchesOf1000,
 
     // admin
@@ -155,4 +165,47 @@ bugs! {
     SweepIgnoresItsLimit,
     SweepCountsOneTooMany,
     SweepRevives,
+    ScanHoldsTheStore,
+    ClearKeepsTheBindings,
+    SweepUnbinds,
+    SweepDropsWhatWaits,
+
+    // status
+    StatusIsNotForwarded,
+    StatusNeverFalls,
+    StatusFallsLate,
+    StatusFallsOnOneHandleOnly,
+    StatusFallsWithoutAnOutage,
+    StatusNeverRecovers,
+    StatusRecoversByCallsOnly,
+    StatusMovesItsStart,
+    StatusBlocksWhenUnread,
+
+    // operations in an outage
+    OutageIsNoSession,
+    OutageServesWhatWasRead,
+    OutageSwallowsWrites,
+    OutageIsABackendError,
+    OutageHangs,
+    OutageTearsWrites,
+    OutageTearsConditionalWrites,
+    OutageSendsWritesLater,
+    OutageBreaksTheNextCall,
+    OutageLosesData,
+    OutageLosesTheIndex,
+    OutageMeetsNoCondition,
+    OutageEmptiesTheIndex,
+    OutageEmptiesTheStore,
+}
+
+impl Bug {
+    /// Whether the mutant has no bug.
+    pub(crate) const fn is_control(self) -> bool {
+        matches!(self, Self::Nothing | Self::NothingInAnOutage)
+    }
+
+    /// Whether the bug is about the connection.
+    pub(crate) fn is_of_the_link(self) -> bool {
+        self == Self::NothingInAnOutage || self as usize >= Self::StatusIsNotForwarded as usize
+    }
 }

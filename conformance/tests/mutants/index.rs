@@ -1,5 +1,7 @@
 //! The bugs of `bind`, `keys_of` and `destroy_user`.
 
+use std::collections::BTreeMap;
+
 use cloakroom_core::{AtomicStore, ErrorKind, IndexedStore, Key, Result, Store, Ttl, async_trait};
 
 use crate::{
@@ -15,8 +17,20 @@ impl Broken {
     fn user(&self, user: &str) -> String {
         match self.bug {
             Bug::UsersFolded => user.to_lowercase(),
+            Bug::BindTakesAnyUser if user.is_empty() => "(nobody)".into(),
+            Bug::BindTakesAnyUser if user.len() > 255 => "(somebody)".into(),
+            Bug::BindCutsUsers => {
+                let end = (0..=user.len().min(255)).rev().find(|&end| user.is_char_boundary(end));
+                user[..end.unwrap_or(0)].to_owned()
+            }
             _ => user.to_owned(),
         }
+    }
+
+    /// The keys whose last binding was to `user`, whether or not it has expired.
+    fn bound_last_to(&self, user: &str) -> Vec<Key> {
+        let last: BTreeMap<Key, String> = self.space.bound.lock().iter().cloned().collect();
+        last.into_iter().filter(|(_, other)| other == user).map(|(key, _)| key).collect()
     }
 
     /// The live keys bound to `user`, as this handle knows them.
@@ -40,6 +54,9 @@ impl IndexedStore for Broken {
         let (key, user) = (&self.row(key), &self.user(user));
         let binding = (key.clone(), user.clone());
         let again = self.is(Bug::BindKeepsTheTtl) && self.space.bound.lock().contains(&binding);
+        if user.is_empty() || user.len() > 255 {
+            return Err(ErrorKind::Value.into());
+        }
         self.space.bound.lock().push(binding);
         match self.bug {
             Bug::BindNeedsAValue if self.rows().get(key).await?.is_none() => return Ok(()),
@@ -89,6 +106,13 @@ impl IndexedStore for Broken {
                     }
                 }
             }
+            Bug::ListingDropsWhatWaits => {
+                for key in ever() {
+                    if !keys.contains(&key) {
+                        self.unbind(&key).await?;
+                    }
+                }
+            }
             Bug::BatchesOf1000 => keys.truncate(BATCH),
             _ => {}
         }
@@ -108,6 +132,7 @@ impl IndexedStore for Broken {
                 }
                 keys
             }
+            Bug::DestroyUserTakesExpiredBindings => self.bound_last_to(user),
             _ => self.keys_of(user).await?,
         };
         match self.bug {
@@ -131,8 +156,13 @@ impl IndexedStore for Broken {
             Bug::DestroyUserDropsTheIndexLast => {
                 for key in self.rows().keys_of(user).await? {
                     if Some(&key) != except {
-                        self.rows().bind(&key, "-", Ttl::MIN).await?;
+                        self.unbind(&key).await?;
                     }
+                }
+            }
+            Bug::DestroyUserUnbinds => {
+                for key in self.bound_last_to(user).iter().filter(|key| Some(*key) != except) {
+                    self.unbind(key).await?;
                 }
             }
             Bug::DestroyUserCountsDead => {

@@ -195,15 +195,19 @@ impl Inner {
         keys
     }
 
-    /// Removes the next few entries below `cursor`, as [`keys_below`](Self::keys_below), and returns how many were
-    /// live.
+    /// Removes the next few entries below `cursor`, as [`keys_below`](Self::keys_below), with their bindings, and
+    /// returns how many were live.
     pub(super) fn clear_below(&self, stripe: usize, cursor: &mut u32) -> u64 {
         let mut removed = Vec::with_capacity(BATCH);
         self.change(stripe, |shard, now| {
             let mut live = 0;
             for item in below(cursor, &shard.values) {
+                let tag = shard.values.tag(item);
                 let value = self.take(shard, item, now);
                 live += u64::from(value.is_live(now));
+                if let Some(bound) = shard.bindings.find(tag, value.key()) {
+                    self.forget(&shard.bindings.remove(bound));
+                }
                 removed.push(value);
             }
             live
