@@ -54,6 +54,8 @@ pub struct Builder<A = Engine> {
     ids: Result<IdSource>,
     hooks: Hooks,
     keys: Option<Keyring>,
+    #[cfg(feature = "encrypt")]
+    encrypt: Option<Keyring>,
     expiry: Expiry,
     rolling: bool,
     allow_empty: bool,
@@ -78,6 +80,8 @@ impl<A: From<Engine>> Builder<A> {
             ids: Ok(IdSource::default()),
             hooks: Hooks::default(),
             keys: None,
+            #[cfg(feature = "encrypt")]
+            encrypt: None,
             expiry: Expiry::default(),
             rolling: false,
             allow_empty: false,
@@ -139,6 +143,57 @@ impl<A: From<Engine>> Builder<A> {
     /// Not needed for security: an unsigned id is 256 random bits. It spares the store look-ups of forged ids.
     pub fn keys(mut self, keys: Keyring) -> Self {
         self.keys = Some(keys);
+        self
+    }
+
+    /// Encrypts what is stored: the newest key encrypts, all decrypt, and a record under an older key is encrypted
+    /// under the newest when it is next written. Off by default.
+    ///
+    /// Whoever reads the store, a replica or a backup sees of a session its key (a hash of the id), how long the
+    /// record is, when it was written and when it ends, and nothing of its data. A record that was altered in any bit,
+    /// or copied to another key, is refused. The cipher is XChaCha20-Poly1305 with a random 192-bit nonce for each
+    /// write and the store key as associated data.
+    ///
+    /// A record that cannot be decrypted is [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt), like any that cannot
+    /// be read: the visitor is anonymous, writes are refused until `destroy` gives them a new session, and the bytes
+    /// stay as they are. A record in plaintext is one of those, and without this option an encrypted one is. There is
+    /// no way in between, so change over with an empty store or another prefix of its keys: sessions that live at
+    /// that moment end. Take an old key out only after the longest life of a session.
+    ///
+    /// Each write costs one call for random bytes and 52 bytes of the record, which count against
+    /// [`max_record`](Self::max_record).
+    ///
+    /// The buffers that records are decrypted into and encrypted from are wiped when they are dropped, the keys with
+    /// the engine. Not wiped is what was taken out of them or is on its way into them, such as the values that a
+    /// handler reads and writes, and the user: that is ordinary memory.
+    ///
+    /// # Risk
+    /// - Whoever can **write** to the store can put an old record back under the same key: that is not detected.
+    ///   It brings back data that was changed or removed, and a session that was logged out, for who has its cookie.
+    ///   They can delete sessions as well.
+    /// - The user of `bind_user` is in the record, encrypted, and in the store's index by user, in plaintext: the
+    ///   store has to look it up. Bind an opaque number where names must not be seen.
+    /// - Ids are not what this protects: a cookie that was stolen works as before.
+    /// - Two applications with one ring and one store can be fed each other's records, under the same key. Give each
+    ///   application a ring of its own. The ring of [`keys`](Self::keys) may be used: keys differ by purpose.
+    ///
+    /// ```
+    /// # use cloakroom_core::{Bytes, Engine, Key, Keyring, Result, Store, Ttl, async_trait};
+    /// # #[derive(Debug)] struct Nowhere;
+    /// # #[async_trait] impl Store for Nowhere {
+    /// #     async fn get(&self, _: &Key) -> Result<Option<Bytes>> { Ok(None) }
+    /// #     async fn set(&self, _: &Key, _: Bytes, _: Ttl) -> Result<()> { Ok(()) }
+    /// #     async fn destroy(&self, _: &Key) -> Result<bool> { Ok(false) }
+    /// # }
+    /// # let store = Nowhere;
+    /// let secrets = ["the new secret: 32 bytes or more, random", "the old secret: 32 bytes or more, random"];
+    /// let engine = Engine::builder(store).encrypt(Keyring::new(secrets)).build()?;
+    /// # let _ = engine;
+    /// # Ok::<(), cloakroom_core::Error>(())
+    /// ```
+    #[cfg(feature = "encrypt")]
+    pub fn encrypt(mut self, keys: Keyring) -> Self {
+        self.encrypt = Some(keys);
         self
     }
 
@@ -250,7 +305,7 @@ impl<A: From<Engine>> Builder<A> {
         self
     }
 
-    /// Sets the size of the largest record, in bytes, from 1,024. The default is 1 MiB.
+    /// Sets the size of the largest record as it is stored, in bytes, from 1,024. The default is 1 MiB.
     pub fn max_record(mut self, bytes: usize) -> Self {
         self.max_record = bytes;
         self
@@ -276,6 +331,7 @@ impl<A: From<Engine>> Builder<A> {
         if self.max_record < 1024 {
             return Err(Error::config("max_record", "must be at least 1024 bytes"));
         }
+        let profile = self.profile()?;
         let backend = Backend::new(self.store, self.operation_timeout);
         if backend.guarantee() == Guarantee::LastWriterWins {
             if self.require_strict {
@@ -304,22 +360,32 @@ impl<A: From<Engine>> Builder<A> {
             allow_empty: self.allow_empty,
             save_on_server_error: self.save_on_server_error,
             clock: self.clock,
-            profile: Profile::native(self.max_record)?,
+            profile,
             tasks: TaskTracker::new(),
         };
         Ok(A::from(Engine::new(settings)))
+    }
+
+    fn profile(&self) -> Result<Profile> {
+        #[cfg(feature = "encrypt")]
+        if let Some(keys) = &self.encrypt {
+            return Profile::encrypted(self.max_record, keys);
+        }
+        Profile::native(self.max_record)
     }
 }
 
 impl<A> fmt::Debug for Builder<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
+        let mut debug = f.debug_struct("Builder");
+        debug
             .field("store", &self.store)
             .field("cookie", &self.cookie)
             .field("insecure", &self.insecure)
-            .field("keys", &self.keys)
-            .field("expiry", &self.expiry)
-            .finish_non_exhaustive()
+            .field("keys", &self.keys);
+        #[cfg(feature = "encrypt")]
+        debug.field("encrypt", &self.encrypt);
+        debug.field("expiry", &self.expiry).finish_non_exhaustive()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Secrets, newest first, and the signer derived from them that proves a cookie to be ours.
+//! Secrets, newest first, and what is derived from them: the signer of cookies, the keys of records.
 
 use std::{fmt, sync::Arc};
 
@@ -21,6 +21,14 @@ const EXTRACT_SALT: &[u8] = b"cloakroom/1/keyring";
 /// What the signing key is for, as HKDF-Expand's info. Another use of the ring has another label, thus another key.
 const SIGNING: &[u8] = b"cloakroom/1/cookie-signature";
 
+/// What encrypts records.
+#[cfg(feature = "encrypt")]
+const ENCRYPTION: &[u8] = b"cloakroom/1/record-encryption";
+
+/// What tells the key of an encrypted record. Anybody may see it.
+#[cfg(feature = "encrypt")]
+const ENCRYPTION_ID: &[u8] = b"cloakroom/1/record-encryption-key-id";
+
 /// Starts every signed message. It fills one block of SHA-256 exactly, so that it is hashed once, at the start, and
 /// `name=value` of up to 55 bytes still takes one block.
 const MESSAGE_LABEL: [u8; 64] =
@@ -28,12 +36,14 @@ const MESSAGE_LABEL: [u8; 64] =
 
 type HmacSha256 = Hmac<Sha256>;
 
-/// The secrets that sign cookies, newest first: the first signs, all of them verify.
+/// The secrets that sign cookies or encrypt records, newest first: the first signs and encrypts, all of them verify
+/// and decrypt.
 ///
 /// A secret is at least 32 bytes from a random source (`openssl rand -base64 48` prints one). To rotate, put a new
-/// secret in front on every server; a cookie signed by an older one is still accepted and is signed anew. Take the
-/// old one out after the longest life of a session. Servers that do not know the new secret yet refuse what it
-/// signed, so with several servers add it at the **end** first, everywhere, and then move it to the front.
+/// secret in front on every server; a cookie signed by an older one is still accepted and is signed anew, and a
+/// record is encrypted anew when it is next written. Take the old one out after the longest life of a session.
+/// Servers that do not know the new secret yet refuse what it signed or encrypted, so with several servers add it at
+/// the **end** first, everywhere, and then move it to the front.
 ///
 /// The ring never fails to be made; it is checked when the layer is built: no secret at all, a secret under 32 bytes
 /// and the same secret twice are errors there. Each use of the ring has a key of its own, derived with HKDF-SHA256
@@ -103,6 +113,17 @@ impl Keyring {
         Ok(Signer(self.subkeys(SIGNING).map(|key| started(&*key)).collect()))
     }
 
+    /// Derives what encrypts and decrypts records, newest first; `field` is what the user calls this ring.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    #[cfg(feature = "encrypt")]
+    pub(crate) fn record_keys(&self, field: &'static str) -> Result<Vec<RecordKey>> {
+        self.check(field)?;
+        let ids = self.subkeys(ENCRYPTION_ID).map(|digest| std::array::from_fn(|at| digest[at]));
+        Ok(self.subkeys(ENCRYPTION).zip(ids).map(|(secret, id)| RecordKey { id, secret }).collect())
+    }
+
     /// Yields one key for each secret, newest first, fit for `purpose` and for nothing else.
     fn subkeys(&self, purpose: &'static [u8]) -> impl Iterator<Item = Zeroizing<[u8; 32]>> {
         // Extracting first makes the secret a message, never an HMAC key: as keys, a secret and the same secret with
@@ -119,6 +140,19 @@ impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Keyring({} secrets)", self.0.len())
     }
+}
+
+/// What one secret of the ring gives for records. Has no `Debug`.
+#[cfg(feature = "encrypt")]
+pub(crate) struct RecordKey {
+    /// Stored with each record; one secret's is another's once in 2⁶⁴ pairs.
+    pub(crate) id: [u8; Self::ID_LEN],
+    pub(crate) secret: Zeroizing<[u8; 32]>,
+}
+
+#[cfg(feature = "encrypt")]
+impl RecordKey {
+    pub(crate) const ID_LEN: usize = 8;
 }
 
 /// Signs and verifies `name=value`: one prepared HMAC state for each secret, newest first, at least one.
@@ -285,6 +319,20 @@ mod tests {
             (ring.subkeys(SIGNING).next().unwrap(), ring.subkeys(b"cloakroom/1/other").next().unwrap());
         assert_ne!(*a, *b);
         assert_ne!(*a, secret(1));
+    }
+
+    #[cfg(feature = "encrypt")]
+    #[test]
+    fn a_key_identifier_is_no_part_of_its_key_nor_of_any_other() {
+        let ring = Keyring::new([secret(1), secret(2)]);
+        let keys = ring.record_keys("encrypt").unwrap();
+        assert_ne!(keys[0].id, keys[1].id);
+        for RecordKey { id, .. } in &keys {
+            let others = keys.iter().map(|key| *key.secret).chain(ring.subkeys(SIGNING).map(|key| *key));
+            for key in others.chain([secret(1), secret(2)]) {
+                assert!(!key.windows(id.len()).any(|part| part == id));
+            }
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! | how to adapt a framework | [`Engine`] |
 //!
 //! Adapters are features with the version of what they adapt: `tower-service-0_3` and `axum-core-0_5`. None is on by
-//! default, and without one this crate knows no framework.
+//! default, and without one this crate knows no framework. The feature `encrypt` adds encryption at rest.
 
 mod adapter;
 mod backend;
@@ -20,6 +20,8 @@ mod config;
 mod cookie;
 mod data;
 mod document;
+#[cfg(feature = "encrypt")]
+mod encrypt;
 mod end;
 mod engine;
 mod error;

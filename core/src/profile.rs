@@ -10,6 +10,11 @@ use crate::{
     id::{Key, SessionId},
     record::{self, Decoded, Meta, Millis, NonceSource},
 };
+#[cfg(feature = "encrypt")]
+use crate::{
+    encrypt::{self, EncryptedCodec},
+    keyring::Keyring,
+};
 
 /// The format of keys and records.
 ///
@@ -65,6 +70,17 @@ impl Profile {
     pub(crate) fn native(limit: usize) -> Result<Self> {
         let records = Arc::new(NativeCodec { nonces: NonceSource::new()?, limit });
         Ok(Self { keys: KeyRule::Hashed, records, renewal: Renewal::Rewrite })
+    }
+
+    /// Returns Cloakroom's own format, encrypted; `limit` is about the bytes that are stored.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for the field `encrypt` when the ring cannot be used.
+    #[cfg(feature = "encrypt")]
+    pub(crate) fn encrypted(limit: usize, ring: &Keyring) -> Result<Self> {
+        let native = Self::native(limit.saturating_sub(encrypt::OVERHEAD))?;
+        let records = Arc::new(EncryptedCodec::new(native.records, ring, "encrypt", limit)?);
+        Ok(Self { records, ..native })
     }
 
     /// Returns the key of an id.

@@ -19,6 +19,9 @@ use crate::{
 /// The format this code writes, and the only one it reads.
 const VERSION: u64 = 1;
 
+/// How an encrypted record begins. No JSON does.
+pub(crate) const ENCRYPTED: [u8; 3] = *b"CRe";
+
 /// The deepest nesting of a record. `serde_json` itself stops at 128.
 const MAX_DEPTH: usize = 127;
 
@@ -148,6 +151,9 @@ pub(crate) fn encode_tombstone(nonces: &NonceSource, now: Millis) -> Bytes {
 pub(crate) fn decode(bytes: &Bytes, limit: usize) -> Result<Decoded> {
     if bytes.len() > limit {
         return Err(corrupt("the stored record is larger than the limit"));
+    }
+    if bytes.starts_with(&ENCRYPTED) {
+        return Err(corrupt("the stored record is encrypted, and no keys to decrypt it are configured"));
     }
     if too_deep(bytes, MAX_DEPTH) {
         return Err(corrupt("the stored record is nested too deeply"));

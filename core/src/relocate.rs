@@ -34,11 +34,12 @@ impl Work<'_> {
         let Some(old) = self.old.clone() else {
             return Ok(Fate::Lost(Refusal::Gone));
         };
+        // Made first: a codec that cannot make it fails before anything is written.
+        let tombstone = self.settings.profile.records.tombstone(&old.key, self.settings.now())?;
         if let Err(error) = self.create().await {
             self.discard_target().await;
             return Err(error);
         }
-        let tombstone = self.settings.profile.records.tombstone(&old.key, self.settings.now())?;
         let fate = self.take_over(&old, tombstone.as_ref()).await;
         match &fate {
             Ok(Fate::Done) => event::cycled(&old.key, &self.target.key),

@@ -9,6 +9,10 @@ mod custom_store;
 #[path = "../examples/custom_transport.rs"]
 #[allow(dead_code)]
 mod custom_transport;
+#[cfg(feature = "encrypt")]
+#[path = "../examples/encrypted_sessions.rs"]
+#[allow(dead_code)]
+mod encrypted_sessions;
 #[path = "../examples/expiry.rs"]
 #[allow(dead_code)]
 mod expiry;
@@ -192,6 +196,21 @@ async fn hooks_end_old_sessions_and_note_the_page() {
     browser.get("/coat").await;
     assert_eq!(browser.get("/").await.body, "wool coat, last saved by /coat");
     assert_ne!(browser.cookie(), cookie);
+}
+
+#[cfg(feature = "encrypt")]
+#[tokio::test]
+async fn encrypted_sessions_outlive_a_new_secret_and_show_the_store_nothing() {
+    let store = MemoryStore::new();
+    let (old, new) = ("o".repeat(32), "n".repeat(32));
+    let before = Browser::new(&start(encrypted_sessions::app(store.clone(), &old).unwrap()).await);
+    before.get("/note/umbrella").await;
+    let stored = before.get("/stored").await.body;
+    assert!(stored.starts_with(r"CRe\x01") && !stored.contains("umbrella"), "{stored}");
+    let after = start(encrypted_sessions::app(store.clone(), &format!("{new} {old}")).unwrap()).await;
+    assert_eq!(before.at(&after).get("/").await.body, "umbrella");
+    let error = encrypted_sessions::app(store, "").unwrap_err();
+    assert_eq!(error.field(), Some("encrypt"));
 }
 
 /// The other half of the lesson of `custom_store`: one macro call proves a store.

@@ -73,16 +73,8 @@ impl AdminStore for Broken {
     }
 
     async fn clear(&self) -> Result<u64> {
-        let rows = if self.is(Bug::ClearCountsRows) {
-            self.rows_ever().len()
-        } else {
-            0
-        };
-        let kept = if self.is(Bug::ClearLeavesOne) {
-            self.live_keys().await?.pop()
-        } else {
-            None
-        };
+        let rows = if self.is(Bug::ClearCountsRows) { self.rows_ever().len() } else { 0 };
+        let kept = if self.is(Bug::ClearLeavesOne) { self.live_keys().await?.pop() } else { None };
         let mut cleared = 0;
         let spaces = match self.bug {
             Bug::ClearByPrefix => self.own_spaces(),
@@ -97,11 +89,7 @@ impl AdminStore for Broken {
         if let Some(kept) = kept {
             self.rows().set(&kept, Default::default(), FOR_EVER).await?;
         }
-<<<<<<< HEAD
-        Ok(if self.is(Bug::ClearCountsRows) { rows } else { cleared })
-=======
         Ok(cleared.max(rows as u64))
->>>>>>> conf
     }
 
     async fn sweep(&self, limit: u32) -> Result<u64> {

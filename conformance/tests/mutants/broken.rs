@@ -196,11 +196,7 @@ impl Broken {
     }
 
     pub(crate) fn forget_all(&self) {
-        self.space
-            .past
-            .lock()
-            .values_mut()
-            .for_each(|past| past.destroyed = true);
+        self.space.past.lock().values_mut().for_each(|past| past.destroyed = true);
         self.seen.lock().clear();
     }
 

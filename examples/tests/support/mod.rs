@@ -61,6 +61,11 @@ impl Browser {
         Self::new(&self.site)
     }
 
+    /// Goes on at another server of the same site, with the same jar.
+    pub(crate) fn at(&self, site: &str) -> Self {
+        Self { site: site.to_owned(), ..self.clone() }
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(self.request(Method::GET, path).body(Body::empty()).unwrap()).await
     }
