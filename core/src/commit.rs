@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     error::{Error, ErrorKind, Result},
     event,
-    handle::{Access, Handle, Refusal, Stored},
+    handle::{Access, Attempt, Handle, Refusal, Stored},
     plan::{Plan, Ticket},
     work::{Begun, Work},
 };
@@ -129,7 +129,9 @@ async fn settle_doubt(handle: &Handle) -> Result<()> {
     {
         let mut state = handle.lock();
         let attempts = state.doubt.as_ref().map(|doubt| doubt.attempts.as_slice()).unwrap_or_default();
-        let Some(applied) = attempts.iter().find(|attempt| attempt.bytes == found).map(|a| a.through) else {
+        let ours =
+            |attempt: &&Attempt| attempt.bytes == found && handle.settings.profile.records.marks_writes();
+        let Some(applied) = attempts.iter().find(ours).map(|attempt| attempt.through) else {
             return Err(unknown_outcome());
         };
         if let Some(through) = applied {

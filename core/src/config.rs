@@ -324,6 +324,11 @@ impl<A: From<Engine>> Builder<A> {
     /// says what to write instead. [`ErrorKind::Backend`](crate::ErrorKind::Backend) when the operating system has
     /// no random bytes.
     pub fn build(self) -> Result<A> {
+        self.settings().map(|settings| A::from(Engine::new(settings)))
+    }
+
+    /// Checks everything.
+    pub(crate) fn settings(self) -> Result<Settings> {
         self.expiry.check()?;
         if self.operation_timeout.is_zero() {
             return Err(Error::config("operation_timeout", "must be longer than zero; try 2 seconds"));
@@ -348,7 +353,7 @@ impl<A: From<Engine>> Builder<A> {
             Some(transport) => Carrier::Custom { transport, shape: ids.shape() },
             None => Carrier::Cookie(cookie.build(self.keys.as_ref(), ids.shape())?),
         };
-        let settings = Settings {
+        Ok(Settings {
             gate: Gate::new(backend.store().status(), self.reconnect_timeout, self.max_waiters),
             on_outage: self.on_outage,
             backend,
@@ -362,8 +367,7 @@ impl<A: From<Engine>> Builder<A> {
             clock: self.clock,
             profile,
             tasks: TaskTracker::new(),
-        };
-        Ok(A::from(Engine::new(settings)))
+        })
     }
 
     fn profile(&self) -> Result<Profile> {

@@ -138,6 +138,10 @@ impl RecordCodec for EncryptedCodec {
     fn tombstone(&self, key: &Key, now: Millis) -> Result<Option<Bytes>> {
         self.inner.tombstone(key, now)?.map(|plain| self.seal(key, plain)).transpose()
     }
+
+    fn renews_by_touch(&self) -> bool {
+        self.inner.renews_by_touch()
+    }
 }
 
 /// Shows the number of keys.

@@ -216,7 +216,7 @@ async fn load_once(handle: &Arc<Handle>) -> Result<()> {
             event::hostile_cookie();
             continue;
         };
-        let key = settings.profile.key(&ticket.id)?;
+        let key = settings.profile.keys.key(&ticket.id)?;
         let Some(bytes) = settings.backend.get(&key).await? else {
             event::unknown(&key);
             continue;

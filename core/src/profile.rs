@@ -19,30 +19,29 @@ use crate::{
 /// The format of keys and records.
 ///
 /// The engine asks this seam and nothing else about formats, so one that another program shares can take its place.
-/// `native` is the one there is so far: keys are hashes of ids, and records are versioned JSON objects.
-#[derive(Clone)]
-pub(crate) struct Profile {
-    pub(crate) keys: KeyRule,
-    pub(crate) records: Arc<dyn RecordCodec>,
-    pub(crate) renewal: Renewal,
-}
-
-/// How the id in the ticket becomes the key in the store.
+/// The native one is what there is so far: keys are hashes of ids, and records are versioned JSON objects. How the id
+/// looks in a cookie or a header is the [`Carrier`](crate::transport::Carrier)'s part.
 #[derive(Clone, Debug)]
-pub(crate) enum KeyRule {
-    /// SHA-256: a leaked database holds no usable ticket.
-    Hashed,
-    /// A prefix and the id itself, where another program does it so.
-    Prefixed(Box<str>),
+pub(crate) struct Profile {
+    pub(crate) keys: Arc<dyn KeyRule>,
+    pub(crate) records: Arc<dyn RecordCodec>,
 }
 
-/// How a session that was only read lives on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Renewal {
-    /// The record is written anew with the time of its renewal.
-    Rewrite,
-    /// The store is told the new ttl; the record stays as it is, byte for byte.
-    Touch,
+/// Turns the id in the ticket into the key in the store.
+pub(crate) trait KeyRule: fmt::Debug + Send + Sync {
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) when the id makes no key.
+    fn key(&self, id: &SessionId) -> Result<Key>;
+}
+
+/// SHA-256: a leaked database holds no usable ticket.
+#[derive(Debug)]
+struct Hashed;
+
+impl KeyRule for Hashed {
+    fn key(&self, id: &SessionId) -> Result<Key> {
+        Ok(id.key())
+    }
 }
 
 /// Turns records into stored bytes and back.
@@ -63,13 +62,24 @@ pub(crate) trait RecordCodec: fmt::Debug + Send + Sync {
     /// # Errors
     /// As [`encode`](Self::encode).
     fn tombstone(&self, key: &Key, now: Millis) -> Result<Option<Bytes>>;
+
+    /// Whether a session that was only read is renewed by the store's `touch`, so that the record stays as it is byte
+    /// for byte; else it is written anew with the time of its renewal.
+    fn renews_by_touch(&self) -> bool {
+        false
+    }
+
+    /// Whether every write differs from every other, so that one whose reply was lost is known again.
+    fn marks_writes(&self) -> bool {
+        true
+    }
 }
 
 impl Profile {
     /// Returns Cloakroom's own format.
     pub(crate) fn native(limit: usize) -> Result<Self> {
         let records = Arc::new(NativeCodec { nonces: NonceSource::new()?, limit });
-        Ok(Self { keys: KeyRule::Hashed, records, renewal: Renewal::Rewrite })
+        Ok(Self { keys: Arc::new(Hashed), records })
     }
 
     /// Returns Cloakroom's own format, encrypted; `limit` is about the bytes that are stored.
@@ -81,23 +91,6 @@ impl Profile {
         let native = Self::native(limit.saturating_sub(encrypt::OVERHEAD))?;
         let records = Arc::new(EncryptedCodec::new(native.records, ring, "encrypt", limit)?);
         Ok(Self { records, ..native })
-    }
-
-    /// Returns the key of an id.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Value`](crate::ErrorKind::Value) when prefix and id are too long together.
-    pub(crate) fn key(&self, id: &SessionId) -> Result<Key> {
-        match &self.keys {
-            KeyRule::Hashed => Ok(id.key()),
-            KeyRule::Prefixed(prefix) => Key::new(format!("{prefix}{}", id.expose())),
-        }
-    }
-}
-
-impl fmt::Debug for Profile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Profile").field("records", &self.records).finish_non_exhaustive()
     }
 }
 
@@ -121,3 +114,6 @@ impl RecordCodec for NativeCodec {
         Ok(Some(record::encode_tombstone(&self.nonces, now)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,6 @@ use crate::{
     handle::{Access, Refusal},
     oplog::replay,
     plan::{Plan, Ticket},
-    profile::Renewal,
     record::Decoded,
     session::Session,
     store::{Swapped, Ttl},
@@ -152,7 +151,7 @@ impl Work<'_> {
     pub(crate) async fn before_save(&mut self) -> Result<()> {
         let hooks = &self.settings.hooks;
         let Some(record) = self.replayed.take_if(|_| hooks.touch_saves()) else { return Ok(()) };
-        let ttl_before = record.meta.ttl;
+        let (ttl_before, user_before) = (record.meta.ttl, record.meta.user.clone());
         let access = match self.plan {
             Plan::Create => Access::Fresh,
             _ => Access::Stored(self.target.clone()),
@@ -173,6 +172,7 @@ impl Work<'_> {
         self.ttl = self.settings.expiry.left(&record.meta, now).unwrap_or(Ttl::MIN);
         self.target.bytes =
             self.settings.profile.records.encode(&self.target.key, &record.meta, &record.data)?;
+        self.binds |= record.meta.user.is_some() && record.meta.user != user_before;
         self.meta = record.meta.clone();
         self.replayed = Some(record);
         Ok(())
@@ -213,26 +213,7 @@ impl Work<'_> {
     /// Writes the record anew with a new renewal time. A failure is an event, not an error: nothing else depends on
     /// it, and the next request tries again.
     pub(crate) async fn renew(mut self) {
-        let backend = &self.settings.backend;
-        let swapped = match self.settings.profile.renewal {
-            Renewal::Rewrite => {
-                let value = self.target.bytes.clone();
-                match backend.replace(&self.target.key, &self.base, value, self.ttl).await {
-                    // If it was applied the cookie must go out, or it would end before the record does.
-                    Err(error) if error.kind().leaves_doubt() => match backend.get(&self.target.key).await {
-                        Ok(Some(found)) if found == self.target.bytes => Ok(Swapped::Done),
-                        _ => Err(error),
-                    },
-                    swapped => swapped,
-                }
-            }
-            Renewal::Touch => {
-                self.target.bytes = self.base.clone();
-                let touched = backend.touch(&self.target.key, self.ttl).await;
-                touched.map(|there| if there { Swapped::Done } else { Swapped::Gone })
-            }
-        };
-        match swapped {
+        match self.write_renewal().await {
             Ok(Swapped::Done) => {
                 if self.meta.user.is_some()
                     && let Err(error) = self.bind().await
@@ -248,6 +229,24 @@ impl Work<'_> {
                 self.give_up(Refusal::Gone);
             }
             Err(error) => event::renewal_failed(&self.target.key, &error),
+        }
+    }
+
+    async fn write_renewal(&mut self) -> Result<Swapped> {
+        let backend = &self.settings.backend;
+        if self.settings.profile.records.renews_by_touch() {
+            self.target.bytes = self.base.clone();
+            let touched = backend.touch(&self.target.key, self.ttl).await?;
+            return Ok(if touched { Swapped::Done } else { Swapped::Gone });
+        }
+        let value = self.target.bytes.clone();
+        match backend.replace(&self.target.key, &self.base, value, self.ttl).await {
+            // If it was applied the cookie must go out, or it would end before the record does.
+            Err(error) if error.kind().leaves_doubt() => match backend.get(&self.target.key).await {
+                Ok(Some(found)) if found == self.target.bytes => Ok(Swapped::Done),
+                _ => Err(error),
+            },
+            swapped => swapped,
         }
     }
 

@@ -114,7 +114,7 @@ impl<'h> Work<'h> {
             return Err(Error::new(ErrorKind::Committed).hint("the new cookie can no longer be sent"));
         }
         let key = match (&plan, &old) {
-            (Plan::Create | Plan::Move, _) | (_, None) => settings.profile.key(&id)?,
+            (Plan::Create | Plan::Move, _) | (_, None) => settings.profile.keys.key(&id)?,
             (_, Some(stored)) => stored.key.clone(),
         };
         // Encoded while locked: this is pure computation, and the view need not be copied for it.
@@ -163,6 +163,10 @@ impl<'h> Work<'h> {
 
     /// Returns which change the write that `current` is held last, if `current` is a write of this request.
     pub(crate) fn attempt(&self, current: &Bytes) -> Option<Option<u64>> {
+        // Equal bytes prove nothing where two writers can write the same.
+        if !self.settings.profile.records.marks_writes() {
+            return None;
+        }
         self.attempts.iter().find(|attempt| attempt.bytes == current).map(|attempt| attempt.through)
     }
 

@@ -142,6 +142,7 @@ pub async fn add_now(session: Session) -> Result<()> {
 }
 
 /// A store, an engine over it, and a visitor ready for one shape of request.
+#[derive(Clone)]
 pub struct Stage {
     pub spy: Spy,
     pub engine: Engine,

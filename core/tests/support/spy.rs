@@ -123,6 +123,11 @@ impl Spy {
         self.state.lock().yields = yields;
     }
 
+    /// Counts the calls since they were last taken.
+    pub fn calls(&self) -> usize {
+        self.state.lock().calls.len()
+    }
+
     /// Returns the names of the calls since the last time.
     pub fn take_calls(&self) -> Vec<&'static str> {
         self.take_all().into_iter().map(|call| call.op).collect()
