@@ -212,8 +212,7 @@ fn describe(bytes: &[u8], error: &serde_json::Error) -> Error {
 pub(crate) fn too_deep(bytes: &[u8], limit: usize) -> bool {
     // Sums of bytes over short runs are what the compiler makes vector instructions of.
     let opens = |byte: &u8| u8::from(byte | 0x20 == b'{');
-    let brackets: usize =
-        bytes.chunks(255).map(|run| usize::from(run.iter().map(opens).sum::<u8>())).sum();
+    let brackets: usize = bytes.chunks(255).map(|run| usize::from(run.iter().map(opens).sum::<u8>())).sum();
     if brackets <= limit {
         return false;
     }
