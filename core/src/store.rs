@@ -38,6 +38,10 @@ use crate::{error::ErrorKind, status::StatusSender};
 /// - **Errors** say [`ErrorKind::Unavailable`] when the backend cannot be reached, [`ErrorKind::Timeout`] when it
 ///   took too long, [`ErrorKind::Rejected`] when it refused us, [`ErrorKind::Backend`] for the rest. They hold no
 ///   key, no value and no password.
+/// - **An outage is an error, never an answer.** While the backend cannot be reached every operation ends within 5
+///   seconds, with [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`]: absent would log everybody out, `Ok` would
+///   lose a write, and a value from memory may be one that was destroyed. A write that failed was applied whole or not
+///   at all, and is not sent later, over what was written since.
 /// - **No operation is applied twice.** Switch off a driver's own retries of writes: a compare-and-swap that was
 ///   applied and then sent again answers `Conflict` for its own success.
 ///
@@ -120,6 +124,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// A store that talks to a server keeps a [`StatusSender`], drives it from real connection errors and from a
     /// prober that runs only while disconnected (50 ms to 5 s apart, with jitter), and returns
     /// [`subscribe`](StatusSender::subscribe). The default suits a store that has no connection to lose.
+    ///
+    /// The status is `Disconnected` within a second of the first operation that fails in an outage, and `Connected`
+    /// again within a second of the end of a short one, whether or not anybody calls. Once it is, the first operations
+    /// succeed: connections that broke are not handed out. Each handle reports its own, and no subscriber, slow or
+    /// gone, makes an operation wait. A wrapper passes on the status of the store within.
     fn status(&self) -> StatusStream {
         StatusStream::always_connected()
     }

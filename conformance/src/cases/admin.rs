@@ -11,8 +11,8 @@ use crate::{
     failure::{Failure, Verdict, check, check_eq},
 };
 
-/// More keys than one page of any scan holds.
-const MANY: usize = 2_500;
+/// More keys than the thousand that a page of a scan holds at most.
+const MANY: usize = 1_100;
 
 /// Fails if a store in a fresh namespace already holds something, before a case clears what is not its own.
 async fn must_be_empty(store: &dyn Store) -> Verdict {

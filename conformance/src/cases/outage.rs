@@ -43,11 +43,8 @@ async fn ask<T: std::fmt::Debug>(
 
 fn never_an_answer(answers: &[Answer], rule: &str) -> Verdict {
     for Answer { operation, ended } in answers {
-        match ended {
-            Some(Ok(answer)) => {
-                return Err(Failure::new(rule, format!("{operation} answered Ok({answer})")));
-            }
-            Some(Err(_)) | None => {}
+        if let Some(Ok(answer)) = ended {
+            return Err(Failure::new(rule, format!("{operation} answered Ok({answer})")));
         }
     }
     Ok(())
