@@ -110,7 +110,10 @@ impl Engine {
                 // The changes are dropped and the browser hears nothing: the handler's answer stands.
                 Err(error) if error.kind() == ErrorKind::Gone => {}
                 // An application that recovers has its handler's answer sent, without a cookie.
-                Err(error) => return recover(&handle, error).await.map(|()| HeaderEdits::default()),
+                Err(error) => {
+                    event::save_failed(&error);
+                    return recover(&handle, error).await.map(|()| HeaderEdits::default());
+                }
             }
             Ok(edits(&handle.settings, &handle.lock()))
         }))))

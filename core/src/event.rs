@@ -62,6 +62,10 @@ pub(crate) fn large(key: &Key, bytes: usize) {
     tracing::warn!(target: TARGET, session = %key.fingerprint(), bytes, "session is larger than the soft limit");
 }
 
+pub(crate) fn save_failed(error: &Error) {
+    tracing::error!(target: TARGET, %error, "session could not be saved at the end of its request");
+}
+
 pub(crate) fn renewal_failed(key: &Key, error: &Error) {
     tracing::warn!(target: TARGET, session = %key.fingerprint(), %error, "session could not be renewed");
 }

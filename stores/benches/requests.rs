@@ -147,7 +147,7 @@ fn rate(peer: Peer, row: Row, sessions: usize, threads: usize) -> f64 {
                 started.elapsed()
             })
         });
-        each.collect::<Vec<_>>().into_iter().map(|thread| thread.join().unwrap()).collect()
+        each.collect::<Vec<_>>().into_iter().map(|thread| thread.join().expect("no thread of a benchmark panics")).collect()
     });
     took.iter().map(|took| REQUESTS as f64 / took.as_secs_f64() / 1e3).sum()
 }

@@ -383,11 +383,11 @@ mod tests {
     fn a_header_of_a_mebibyte_is_bounded_work() {
         for pattern in ["a", ";", " ", "\t", "sid=", "sid=x;", "=", "\"", "sid=\"", "sid ", "a=1;"] {
             let line = pattern.repeat((1 << 20) / pattern.len());
-            let start = std::time::Instant::now();
             let found = read(&[&line]);
             assert!(found.len() == 0 && found.hostile(), "{pattern}");
-            // 64 KiB take well under a millisecond when optimised; the header itself was copied within this time.
-            assert!(start.elapsed() < std::time::Duration::from_millis(100), "{pattern}");
+            // What stands behind the limit is not looked at, so the work does not grow with it.
+            let behind = read(&[format!("{line}; sid={A}")]);
+            assert!(behind.len() == 0 && behind.hostile(), "{pattern}");
         }
     }
 
