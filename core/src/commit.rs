@@ -79,7 +79,7 @@ async fn run(handle: &Handle, trigger: Trigger, in_task: bool) -> Result<Ran> {
                 let id = handle.settings.ids.generate().await?;
                 handle.lock().next_id.get_or_insert(id);
             }
-            Begun::Work(work) => break *work,
+            Begun::Work(work) => break work,
         }
     };
     if !matches!(work.plan, Plan::Nothing | Plan::Forget | Plan::Renew) {

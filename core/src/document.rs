@@ -17,12 +17,17 @@ pub(crate) enum Text {
 }
 
 impl Text {
-    fn resolve<'a>(&'a self, loaded: &'a Bytes) -> &'a str {
+    /// Returns the text as bytes: to compare and to copy it needs no check that it is UTF-8.
+    fn resolve<'a>(&'a self, loaded: &'a Bytes) -> &'a [u8] {
         match self {
-            Self::Loaded { start, end } => loaded
-                .get(*start as usize..*end as usize)
-                .and_then(|slice| str::from_utf8(slice).ok())
-                .unwrap_or_default(),
+            Self::Loaded { start, end } => loaded.get(*start as usize..*end as usize).unwrap_or_default(),
+            Self::Written(text) => text.as_bytes(),
+        }
+    }
+
+    fn resolve_str<'a>(&'a self, loaded: &'a Bytes) -> &'a str {
+        match self {
+            Self::Loaded { .. } => str::from_utf8(self.resolve(loaded)).unwrap_or_default(),
             Self::Written(text) => text,
         }
     }
@@ -43,9 +48,9 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    /// Creates an empty document that can refer to parts of `loaded`.
-    pub(crate) fn over(loaded: Bytes) -> Self {
-        Self { loaded, entries: Vec::new() }
+    /// Creates an empty document with room for `keys`, that can refer to parts of `loaded`.
+    pub(crate) fn over(loaded: Bytes, keys: usize) -> Self {
+        Self { loaded, entries: Vec::with_capacity(keys) }
     }
 
     /// Adds an entry as it was read. The caller answers for keys being distinct.
@@ -69,15 +74,15 @@ impl Document {
 
     /// Returns the raw JSON under `key`.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        let entry = self.entries.iter().find(|entry| entry.key.resolve(&self.loaded) == key)?;
-        Some(entry.value.resolve(&self.loaded))
+        let entry = self.entries.iter().find(|entry| entry.key.resolve(&self.loaded) == key.as_bytes())?;
+        Some(entry.value.resolve_str(&self.loaded))
     }
 
     /// Stores raw JSON under `key`; `true` if that is a change.
     pub(crate) fn set(&mut self, key: &Arc<str>, value: Arc<str>) -> bool {
         let loaded = &self.loaded;
-        match self.entries.iter_mut().find(|entry| entry.key.resolve(loaded) == &**key) {
-            Some(entry) if entry.value.resolve(loaded) == &*value => false,
+        match self.entries.iter_mut().find(|entry| entry.key.resolve(loaded) == key.as_bytes()) {
+            Some(entry) if entry.value.resolve(loaded) == value.as_bytes() => false,
             Some(entry) => {
                 entry.value = Text::Written(value);
                 true
@@ -93,7 +98,7 @@ impl Document {
     pub(crate) fn remove(&mut self, key: &str) -> bool {
         let before = self.entries.len();
         let loaded = &self.loaded;
-        self.entries.retain(|entry| entry.key.resolve(loaded) != key);
+        self.entries.retain(|entry| entry.key.resolve(loaded) != key.as_bytes());
         self.entries.len() != before
     }
 
@@ -114,25 +119,34 @@ impl Document {
 
     /// Yields keys with their raw JSON, in the order they were first written.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.entries.iter().map(|entry| (entry.key.resolve(&self.loaded), entry.value.resolve(&self.loaded)))
+        self.entries
+            .iter()
+            .map(|entry| (entry.key.resolve_str(&self.loaded), entry.value.resolve_str(&self.loaded)))
+    }
+
+    /// Yields keys with their raw JSON as it is written.
+    fn pieces(&self) -> impl Iterator<Item = (JsonString<'_>, &[u8])> {
+        self.entries.iter().map(|entry| {
+            (json_string(entry.key.resolve_str(&self.loaded)), entry.value.resolve(&self.loaded))
+        })
     }
 
     /// Returns how many bytes [`write_json`](Self::write_json) writes.
     pub(crate) fn json_len(&self) -> usize {
-        let entries: usize = self.iter().map(|(key, value)| json_string(key).len() + 1 + value.len()).sum();
+        let entries: usize = self.pieces().map(|(key, value)| key.len() + 1 + value.len()).sum();
         2 + entries + self.entries.len().saturating_sub(1)
     }
 
     /// Writes the document as one JSON object, without spaces.
     pub(crate) fn write_json(&self, out: &mut Vec<u8>) {
         out.push(b'{');
-        for (index, (key, value)) in self.iter().enumerate() {
+        for (index, (key, value)) in self.pieces().enumerate() {
             if index > 0 {
                 out.push(b',');
             }
-            json_string(key).write(out);
+            key.write(out);
             out.push(b':');
-            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(value);
         }
         out.push(b'}');
     }
@@ -194,7 +208,7 @@ mod tests {
     fn loaded_values_are_referred_to_and_written_ones_replace_them() {
         let loaded = Bytes::from_static(br#"{"a":[1, 2],"b":"x"}"#);
         let text = str::from_utf8(&loaded).unwrap();
-        let mut document = Document::over(loaded.clone());
+        let mut document = Document::over(loaded.clone(), 2);
         document.push_loaded(Cow::Borrowed(&text[2..3]), &text[5..11]);
         document.push_loaded(Cow::Borrowed(&text[13..14]), &text[16..19]);
         assert!(matches!(document.entries[0].value, Text::Loaded { start: 5, end: 11 }));

@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{
@@ -106,8 +107,11 @@ impl Refusal {
 pub(crate) struct Doubt {
     pub(crate) target: Stored,
     /// Every way this request tried to write it.
-    pub(crate) attempts: Vec<Attempt>,
+    pub(crate) attempts: Attempts,
 }
+
+/// The writes of one commit; the only one of nearly all commits is held without an allocation.
+pub(crate) type Attempts = SmallVec<[Attempt; 1]>;
 
 /// A write that may have been applied.
 pub(crate) struct Attempt {

@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use smallvec::SmallVec;
+
 use crate::{
     cookie::CookieOptions,
     document::Document,
@@ -112,10 +114,13 @@ impl fmt::Debug for Op {
     }
 }
 
+/// Changes in order, each with its number. Up to four, more than most requests make, are held without an allocation.
+pub(crate) type Ops = SmallVec<[(u64, Op); 4]>;
+
 /// The changes of one request, in order, each with a number that never repeats within the request.
 #[derive(Debug, Default)]
 pub(crate) struct OpLog {
-    ops: Vec<(u64, Op)>,
+    ops: Ops,
     next: u64,
 }
 
@@ -137,12 +142,12 @@ impl OpLog {
     }
 
     /// Takes all changes out, for a commit.
-    pub(crate) fn take(&mut self) -> Vec<(u64, Op)> {
+    pub(crate) fn take(&mut self) -> Ops {
         std::mem::take(&mut self.ops)
     }
 
     /// Puts the changes of a failed commit back before those that came meanwhile.
-    pub(crate) fn put_back(&mut self, mut ops: Vec<(u64, Op)>) {
+    pub(crate) fn put_back(&mut self, mut ops: Ops) {
         ops.append(&mut self.ops);
         self.ops = ops;
     }

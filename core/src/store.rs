@@ -50,11 +50,11 @@ use crate::{error::ErrorKind, status::StatusSender};
 /// This one runs, with [`Guarantee::LastWriterWins`], because it cannot compare and swap:
 ///
 /// ```
-/// use std::{collections::HashMap, sync::Mutex, time::Instant};
+/// use std::{collections::HashMap, sync::{Arc, Mutex}, time::Instant};
 /// use cloakroom_core::{Bytes, Key, Result, Store, Ttl, async_trait};
 ///
-/// #[derive(Default)]
-/// struct MapStore(Mutex<HashMap<Key, (Bytes, Instant)>>);
+/// #[derive(Clone, Default)]                       // clones are handles onto one map
+/// struct MapStore(Arc<Mutex<HashMap<Key, (Bytes, Instant)>>>);
 ///
 /// impl std::fmt::Debug for MapStore {
 ///     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -9,9 +9,9 @@ use crate::{
     config::Settings,
     error::{Error, ErrorKind, Result},
     event,
-    handle::{Access, Attempt, Doubt, Handle, Refusal, Stored},
+    handle::{Access, Attempt, Attempts, Doubt, Handle, Refusal, Stored},
     id::Key,
-    oplog::Op,
+    oplog::{Op, Ops},
     plan::{Plan, Ticket, decide},
     record::{Meta, Record},
     store::Ttl,
@@ -20,14 +20,16 @@ use crate::{
 /// Records larger than this are reported, once a commit.
 const SOFT_LIMIT: usize = 64 * 1024;
 
-/// What [`Work::begin`] finds.
+/// What [`Work::begin`] finds. Taken apart at once, within a future that is boxed already: a box of its own would buy
+/// nothing.
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum Begun<'h> {
     Nothing,
     /// It takes more than one write, and this is no task yet.
     HasSteps,
     /// A new session must be given an id first.
     NeedsId,
-    Work(Box<Work<'h>>),
+    Work(Work<'h>),
 }
 
 /// One commit: the changes taken out of the log, and the write they have become.
@@ -38,7 +40,7 @@ pub(crate) struct Work<'h> {
     pub(crate) settings: &'h Settings,
     pub(crate) plan: Plan,
     pub(crate) ticket: Ticket,
-    pub(crate) ops: Vec<(u64, Op)>,
+    pub(crate) ops: Ops,
     /// What is stored under the old key: the expected value of the swap. Empty for a new session.
     pub(crate) base: Bytes,
     pub(crate) old: Option<Stored>,
@@ -50,7 +52,7 @@ pub(crate) struct Work<'h> {
     pub(crate) replayed: Option<Record>,
     pub(crate) conflicts: u32,
     /// Writes whose outcome is not known.
-    pub(crate) attempts: Vec<Attempt>,
+    pub(crate) attempts: Attempts,
     /// What was written under a new key.
     pub(crate) written: Vec<Bytes>,
     /// The old record may have been replaced by a tombstone, though no reply said so.
@@ -134,7 +136,7 @@ impl<'h> Work<'h> {
             .then(|| Record { meta: meta.clone(), data: state.record.data.clone() });
         let ops = state.log.take();
         let attempts = state.doubt.take().map(|doubt| doubt.attempts).unwrap_or_default();
-        Ok(Begun::Work(Box::new(Self {
+        Ok(Begun::Work(Self {
             handle,
             settings,
             plan,
@@ -152,7 +154,7 @@ impl<'h> Work<'h> {
             written: Vec::new(),
             half_retired: false,
             finished: false,
-        })))
+        }))
     }
 
     /// Notes a write that is about to be made, for the case that its outcome stays unknown. A move cleans up behind

@@ -6,21 +6,45 @@ mod axum_counter;
 #[path = "../examples/custom_store.rs"]
 #[allow(dead_code)]
 mod custom_store;
+#[path = "../examples/custom_transport.rs"]
+#[allow(dead_code)]
+mod custom_transport;
 #[cfg(feature = "encrypt")]
 #[path = "../examples/encrypted_sessions.rs"]
 #[allow(dead_code)]
 mod encrypted_sessions;
+#[path = "../examples/expiry.rs"]
+#[allow(dead_code)]
+mod expiry;
+#[path = "../examples/graceful_shutdown.rs"]
+#[allow(dead_code)]
+mod graceful_shutdown;
+#[path = "../examples/hooks.rs"]
+#[allow(dead_code)]
+mod hooks;
 #[path = "../examples/login.rs"]
 #[allow(dead_code)]
 mod login;
+#[path = "../examples/outage_policy.rs"]
+#[allow(dead_code)]
+mod outage_policy;
 mod support;
 #[path = "../examples/typed_session.rs"]
 #[allow(dead_code)]
 mod typed_session;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 
-use axum::http::{StatusCode, header::LOCATION};
+use axum::{
+    body::Body,
+    http::{
+        Method, StatusCode,
+        header::{LOCATION, RETRY_AFTER, SET_COOKIE, VARY},
+    },
+};
+use cloakroom::MemoryStore;
+use cloakroom_conformance::{Operation, Switch};
+use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::{
     custom_store::MapStore,
@@ -86,11 +110,97 @@ async fn login_lets_nobody_in_who_has_not_logged_in() {
     assert_eq!(browser.another().get("/").await.status, StatusCode::SEE_OTHER);
 }
 
+#[tokio::test]
+async fn outage_policy_lets_the_shop_go_on_and_the_till_wait() {
+    let browser = Browser::new(&start(outage_policy::app(Duration::from_millis(50)).unwrap()).await);
+    assert_eq!(browser.get("/buy").await.body, "1 coats bought");
+    let cookie = browser.cookie();
+    browser.get("/off").await;
+    let page = browser.get("/").await;
+    assert_eq!(page.status, StatusCode::OK);
+    page.shows("The shop is open");
+    let refused = browser.get("/buy").await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.headers.contains_key(RETRY_AFTER) && !refused.sets_a_cookie() && !page.sets_a_cookie());
+    browser.get("/on").await;
+    assert_eq!(browser.get("/").await.body, "1 coats are yours");
+    assert_eq!(browser.get("/buy").await.body, "2 coats bought");
+    assert_eq!(browser.cookie(), cookie);
+}
+
+#[tokio::test]
+async fn custom_transport_carries_the_id_in_a_header() {
+    let client = Browser::new(&start(custom_transport::app().unwrap()).await);
+    let first = client.get("/").await;
+    assert_eq!((first.body.as_str(), first.sets_a_cookie()), ("1", false));
+    let ticket = first.headers["x-ticket"].clone();
+    assert!(ticket.to_str().unwrap().ends_with(";86400"), "{ticket:?}");
+    let with = |path: &str| {
+        let request = client.request(Method::GET, path).header("x-ticket", ticket.clone());
+        client.send(request.body(Body::empty()).unwrap())
+    };
+    let second = with("/").await;
+    assert_eq!((second.body.as_str(), &second.headers[VARY]), ("2", &"x-ticket".parse().unwrap()));
+    assert_eq!(with("/end").await.headers["x-ticket"], "");
+    let third = with("/").await;
+    assert_eq!(third.body, "1");
+    assert_ne!(third.headers["x-ticket"], ticket);
+}
+
+#[tokio::test]
+async fn graceful_shutdown_ends_a_login_that_is_under_way() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let browser = Browser::new(&format!("http://{}", listener.local_addr().unwrap()));
+    let store = Switch::new(MemoryStore::new());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = tokio::spawn(graceful_shutdown::run(listener, store.clone(), async {
+        let _ = stopped.await;
+    }));
+    browser.get("/login/Ada").await;
+    let half_way = store.pause_after(Operation::Create);
+    let login = tokio::spawn({
+        let browser = browser.clone();
+        async move { browser.get("/login/Grace").await.status }
+    });
+    half_way.reached().await;
+    // The client hangs up between two writes of its login, and the server is asked to stop.
+    login.abort();
+    stop.send(()).unwrap();
+    half_way.release();
+    server.await.unwrap().unwrap();
+    assert_eq!(store.inner().stats().entries, 2, "the session of Grace, and what keeps the old id apart");
+}
+
+#[tokio::test]
+async fn expiry_keeps_logged_in_who_asks_for_it() {
+    let browser = Browser::new(&start(expiry::app().unwrap()).await);
+    let login = browser.get("/login/Ada").await;
+    assert!(!login.headers[SET_COOKIE].to_str().unwrap().contains("Max-Age"));
+    let use_again = browser.get("/").await;
+    assert_eq!((use_again.body.as_str(), use_again.sets_a_cookie()), ("Ada has 20 minutes", true));
+    let login = browser.get("/login/Ada/and-remember-me").await;
+    assert!(login.headers[SET_COOKIE].to_str().unwrap().contains("; Max-Age=604800;"));
+    assert_eq!(browser.get("/").await.body, "Ada has 10080 minutes");
+}
+
+#[tokio::test]
+async fn hooks_end_old_sessions_and_note_the_page() {
+    let browser = Browser::new(&start(hooks::app().unwrap()).await);
+    browser.get("/coat").await;
+    assert_eq!(browser.get("/").await.body, "wool coat, last saved by /coat");
+    let cookie = browser.cookie();
+    // A session's age is known to the millisecond.
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    browser.get("/end-all").await;
+    assert_eq!(browser.get("/").await.body, "no coat, last saved by nobody");
+    browser.get("/coat").await;
+    assert_eq!(browser.get("/").await.body, "wool coat, last saved by /coat");
+    assert_ne!(browser.cookie(), cookie);
+}
+
 #[cfg(feature = "encrypt")]
 #[tokio::test]
 async fn encrypted_sessions_outlive_a_new_secret_and_show_the_store_nothing() {
-    use cloakroom::MemoryStore;
-
     let store = MemoryStore::new();
     let (old, new) = ("o".repeat(32), "n".repeat(32));
     let before = Browser::new(&start(encrypted_sessions::app(store.clone(), &old).unwrap()).await);
