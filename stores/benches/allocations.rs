@@ -2,6 +2,7 @@
 //!
 //! `cargo bench -p cloakroom --features axum --bench allocations`. The counts are exact. `tests/allocations.rs` holds
 //! ours to their budgets with every run of the tests.
+#![allow(clippy::unwrap_used, clippy::panic)] // A bench that cannot run says why and stops.
 
 mod support;
 

@@ -4,6 +4,7 @@
 //! round measures every peer, and figures are medians of what a round says on top of its own bare axum, so that a
 //! machine that is busy for a while is busy for all. Requests a second are by the wall clock: on a busy machine they
 //! mean little.
+#![allow(clippy::unwrap_used, clippy::panic)] // A bench that cannot run says why and stops.
 
 mod support;
 
@@ -147,7 +148,10 @@ fn rate(peer: Peer, row: Row, sessions: usize, threads: usize) -> f64 {
                 started.elapsed()
             })
         });
-        each.collect::<Vec<_>>().into_iter().map(|thread| thread.join().expect("no thread of a benchmark panics")).collect()
+        each.collect::<Vec<_>>()
+            .into_iter()
+            .map(|thread| thread.join().expect("no thread of a benchmark panics"))
+            .collect()
     });
     took.iter().map(|took| REQUESTS as f64 / took.as_secs_f64() / 1e3).sum()
 }
