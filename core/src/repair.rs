@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -27,7 +28,7 @@ pub(crate) struct Repair {
     /// An old record that may have been replaced by a tombstone, though no reply said so.
     pub(crate) old: Option<Retired>,
     /// Where the new record is, and everything that was written there.
-    pub(crate) target: (Key, Vec<Bytes>),
+    pub(crate) target: (Key, SmallVec<[Bytes; 1]>),
 }
 
 /// An old record and the tombstone in its place.

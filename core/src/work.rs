@@ -3,6 +3,7 @@
 use std::mem;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::{
     commit::{Trigger, unknown_outcome},
@@ -54,7 +55,7 @@ pub(crate) struct Work<'h> {
     /// Writes whose outcome is not known.
     pub(crate) attempts: Attempts,
     /// What was written under a new key.
-    pub(crate) written: Vec<Bytes>,
+    pub(crate) written: SmallVec<[Bytes; 1]>,
     /// The old record may have been replaced by a tombstone, though no reply said so.
     pub(crate) half_retired: bool,
     /// The by-user index entry is to be written as well.
@@ -151,7 +152,7 @@ impl<'h> Work<'h> {
             replayed,
             conflicts: 0,
             attempts,
-            written: Vec::new(),
+            written: SmallVec::new(),
             half_retired: false,
             finished: false,
         }))
