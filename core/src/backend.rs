@@ -89,10 +89,6 @@ impl Backend {
         }
     }
 
-    pub(crate) async fn destroy(&self, key: &Key) -> Result<bool> {
-        self.within("destroy", self.store.destroy(key)).await
-    }
-
     pub(crate) async fn bind(&self, key: &Key, user: &str, ttl: Ttl) -> Result<()> {
         let indexed = self.store.as_indexed().ok_or_else(no_index)?;
         self.within("bind", indexed.bind(key, user, ttl)).await

@@ -299,7 +299,8 @@ impl<A: From<Engine>> Builder<A> {
         self
     }
 
-    /// Sets the idle time by a function of the session, asked at every save. `None` leaves it as it is.
+    /// Sets the idle time by a function of the session, asked at every save but a mere renewal. `None` leaves it as it
+    /// is.
     pub fn idle_by(mut self, idle: impl Fn(&Session) -> Option<Duration> + Send + Sync + 'static) -> Self {
         self.hooks.idle_by = Some(Arc::new(idle));
         self

@@ -8,6 +8,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     event,
     handle::{Access, Handle, Refusal, Stored},
+    plan::Ticket,
     record::Decoded,
     store::Swapped,
 };
@@ -24,16 +25,20 @@ pub(crate) async fn destroy(handle: &Arc<Handle>) -> Result<()> {
     in_task(handle, async move {
         let _one_at_a_time = owned.committing.acquire().await;
         let (stored, doubtful) = {
-            let state = owned.lock();
+            let mut state = owned.lock();
             match &state.access {
                 Access::Stored(stored) => (Some(stored.clone()), None),
                 // A new session whose `create` got no answer may be stored, though nobody has its id.
-                Access::Fresh => (None, state.doubt.as_ref().map(|doubt| doubt.target.key.clone())),
-                Access::Refused(_) => (None, None),
+                Access::Fresh => (None, state.doubt.take()),
+                // Gone is gone, and unreadable bytes stay; the others live on, and that must not pass for a logout.
+                Access::Refused(Refusal::Gone | Refusal::Corrupt) => (None, None),
+                Access::Refused(refusal) => return Err(refusal.error()),
             }
         };
-        if let Some(key) = doubtful {
-            owned.settings.backend.destroy(&key).await?;
+        if let Some(doubt) = doubtful {
+            for attempt in &doubt.attempts {
+                owned.settings.backend.remove(&doubt.target.key, &attempt.bytes).await?;
+            }
         }
         let ended = match stored {
             Some(stored) => remove(&owned, stored).await?,
@@ -43,12 +48,17 @@ pub(crate) async fn destroy(handle: &Arc<Handle>) -> Result<()> {
         let mut state = owned.lock();
         match (ended, &state.access) {
             (Ended::Removed, _) | (_, Access::Refused(Refusal::Corrupt)) => {
+                state.taken_back = state.record.meta.cookie;
                 state.start_over(blank);
                 state.destroyed = true;
-                state.ticket = crate::plan::Ticket::Keep;
+                state.ticket = Ticket::Keep;
             }
             // Somebody else ended it, or moved it by a login: what the browser holds now is theirs to say.
-            (Ended::Lost(refusal), _) => state.refuse(refusal, blank),
+            (Ended::Lost(Refusal::Gone), _) => state.refuse(Refusal::Gone, blank),
+            (Ended::Lost(refusal), _) => {
+                state.refuse(refusal, blank);
+                return Err(refusal.error());
+            }
             (Ended::NothingStored, Access::Refused(_)) => {}
             (Ended::NothingStored, _) => state.start_over(blank),
         }
@@ -95,10 +105,11 @@ async fn remove(handle: &Handle, mut stored: Stored) -> Result<Ended> {
         }
         conflicts += 1;
         stored.bytes = current;
-        // A session that is written without a pause can still be logged out.
-        if conflicts > 16 {
-            backend.destroy(&stored.key).await?;
-            break;
+        // A logout has more patience than a save, and never deletes what it has not looked at.
+        if conflicts > 64 {
+            return Err(Error::new(ErrorKind::Contention)
+                .operation("destroy")
+                .hint("64 other writers came first, one after the other; the session is as it was"));
         }
     }
     event::destroyed(&stored.key);

@@ -89,12 +89,13 @@ impl Engine {
     /// response is sent, since it says which headers the response must carry.
     pub fn finish(&self, session: &LazySession, status: StatusCode) -> Option<Commit> {
         let handle = &session.0;
+        let server_error = status.is_server_error();
+        let mut state = handle.lock();
+        // Also for a session that is only loaded later, by a task or a body that is still being streamed.
+        state.closed = true;
         if !handle.loading.initialized() {
             return None;
         }
-        let server_error = status.is_server_error();
-        let mut state = handle.lock();
-        state.closed = true;
         let (plan, ticket) = decide(&state.facts(&self.0, server_error));
         // A commit that a clone of the session is waiting for may owe the browser a cookie: wait for it as well.
         let busy = handle.committing.available_permits() == 0;
@@ -112,7 +113,10 @@ impl Engine {
                 // An application that recovers has its handler's answer sent, without a cookie.
                 Err(error) => {
                     event::save_failed(&error);
-                    return recover(&handle, error).await.map(|()| HeaderEdits::default());
+                    recover(&handle, error).await?;
+                    let mut edits = HeaderEdits::default();
+                    handle.settings.carrier.vary(&mut edits);
+                    return Ok(edits);
                 }
             }
             Ok(edits(&handle.settings, &handle.lock()))
@@ -161,7 +165,9 @@ fn edits(settings: &Settings, state: &State) -> HeaderEdits {
                 settings.carrier.send(&stored.id, left, state.record.meta.cookie.as_ref(), &mut edits);
             }
         }
-        (Ticket::TakeBack, Access::Fresh) => settings.carrier.take_back(&mut edits),
+        (Ticket::TakeBack, Access::Fresh) => {
+            settings.carrier.take_back(state.taken_back.as_ref(), &mut edits)
+        }
         _ => {}
     }
     edits

@@ -31,7 +31,8 @@ pub enum ErrorKind {
     Gone,
     /// The response of this request is already committed; a later write has nowhere to go.
     Committed,
-    /// This request may read its (empty) session, but not write it: its record is unreadable or has moved.
+    /// This request may read its (empty) session, but not write it: its record is unreadable, has moved, or could not
+    /// be loaded and the application lets the request go on without it.
     WritesRefused,
     /// A value does not fit: it cannot become JSON, the stored JSON is not of the type asked for, or a key or a user
     /// is empty or too long.

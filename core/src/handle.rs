@@ -9,7 +9,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{
     config::Settings,
-    cookie::Candidates,
+    cookie::{Candidates, CookieOptions},
     document::Document,
     error::{Error, ErrorKind, Result},
     hooks::OwnedHead,
@@ -57,6 +57,8 @@ pub(crate) struct State {
     /// What commits so far owe the browser.
     pub(crate) ticket: Ticket,
     pub(crate) destroyed: bool,
+    /// The cookie options of the destroyed session, for the removal of its cookie.
+    pub(crate) taken_back: Option<CookieOptions>,
     pub(crate) doubt: Option<Doubt>,
     /// A change that could not be made where nobody could be told. The next commit tells.
     pub(crate) failure: Option<Error>,
@@ -143,6 +145,7 @@ impl Handle {
             save: Save::default(),
             ticket: Ticket::Keep,
             destroyed: false,
+            taken_back: None,
             doubt: None,
             failure: None,
             closed: false,

@@ -162,8 +162,8 @@ impl Session {
     ///
     /// # Errors
     /// As [`update`](Self::update) and [`save`](Self::save), and [`ErrorKind::WritesRefused`] under [`Save::Never`].
-    /// The change is then taken back from this session, unless the error is [`ErrorKind::Timeout`] or
-    /// [`ErrorKind::Unavailable`]: it may still have been stored.
+    /// The change is then taken back from this session; after [`ErrorKind::Timeout`] or [`ErrorKind::Unavailable`] it
+    /// may have been stored all the same.
     pub async fn update_now<T, F>(&self, key: &str, change: F) -> Result<T>
     where
         T: Serialize + DeserializeOwned + Clone + Send + 'static,
@@ -260,7 +260,9 @@ impl Session {
     /// stored, or that another request has ended already, is fine.
     ///
     /// # Errors
-    /// Whatever the store answers; the session is then as it was.
+    /// Whatever the store answers; the session is then as it was. [`ErrorKind::WritesRefused`] when it could not be
+    /// loaded, or has just moved to a new id by a login: it lives on, and this request cannot end it.
+    /// [`ErrorKind::Contention`] when 64 other writers came first.
     pub async fn destroy(&self) -> Result<()> {
         end::destroy(&self.0).await
     }

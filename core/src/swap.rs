@@ -52,9 +52,18 @@ impl Work<'_> {
             let doubt = match backend.create(&self.target.key, self.target.bytes.clone(), self.ttl).await {
                 Ok(true) => return Ok(()),
                 // The key is taken: by an earlier try of ours, or the source of ids repeats itself.
-                Ok(false) => Error::new(ErrorKind::Backend)
-                    .operation("create")
-                    .hint("a new id is already in use: the source of ids repeats itself"),
+                Ok(false) => {
+                    let taken = Error::new(ErrorKind::Backend)
+                        .operation("create")
+                        .hint("a new id is already in use: the source of ids repeats itself");
+                    if !doubtful && self.attempts.len() <= 1 && self.plan == Plan::Create {
+                        // Nothing of ours is under this key, and the id is somebody else's.
+                        self.forget_attempt();
+                        self.handle.lock().next_id.take_if(|id| *id == self.target.id);
+                        return Err(taken);
+                    }
+                    taken
+                }
                 Err(error) if error.kind().leaves_doubt() => error,
                 Err(error) => {
                     if !doubtful {
@@ -174,7 +183,8 @@ impl Work<'_> {
         self.ttl = self.settings.expiry.left(&record.meta, now).unwrap_or(Ttl::MIN);
         self.target.bytes =
             self.settings.profile.records.encode(&self.target.key, &record.meta, &record.data)?;
-        self.binds |= record.meta.user.is_some() && record.meta.user != user_before;
+        let entry_changes = record.meta.user != user_before || record.meta.ttl != ttl_before;
+        self.binds |= record.meta.user.is_some() && entry_changes;
         self.meta = record.meta.clone();
         self.replayed = Some(record);
         Ok(())
@@ -225,7 +235,8 @@ impl Work<'_> {
                 // Cannot fail without a replay.
                 let _ = self.publish();
             }
-            // Another request wrote first, and renewed it: its response carries the cookie.
+            // Another request wrote first. If it renewed the session, its response carries the cookie; if not, the
+            // next request that loads it is due again.
             Ok(Swapped::Conflict(_)) => {}
             Ok(Swapped::Gone) => {
                 self.give_up(Refusal::Gone);

@@ -192,9 +192,9 @@ impl Carrier {
         }
     }
 
-    pub(crate) fn take_back(&self, edits: &mut HeaderEdits) {
+    pub(crate) fn take_back(&self, options: Option<&CookieOptions>, edits: &mut HeaderEdits) {
         match self {
-            Self::Cookie(cookie) => edits.set_cookie(cookie.remove()),
+            Self::Cookie(cookie) => edits.set_cookie(cookie.remove(options)),
             Self::Custom { transport, .. } => transport.take_back(edits),
         }
     }

@@ -88,7 +88,8 @@ impl<'h> Work<'h> {
         let rewrites = matches!(plan, Plan::Replace { renew: false });
         let binds = state.record.meta.user.is_some() && (!rewrites || user_changed);
         let writes = !matches!(plan, Plan::Nothing | Plan::Forget);
-        if !in_task && writes && (plan == Plan::Move || binds) {
+        // A hook may bind a user only later.
+        if !in_task && writes && (plan == Plan::Move || binds || settings.hooks.touch_saves()) {
             return Ok(Begun::HasSteps);
         }
         let now = settings.now();

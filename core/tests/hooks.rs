@@ -15,7 +15,7 @@ use std::{
 use axum::{Router, routing::get};
 use cloakroom_conformance::{Reference, Switch};
 use cloakroom_core::{AdminStore, AtomicStore, Error, ErrorKind, Session, Store, Ttl};
-use http::StatusCode;
+use http::{StatusCode, header};
 use support::{Browser, layer_with};
 
 fn app() -> Router {
@@ -182,6 +182,7 @@ async fn recover_lets_the_handlers_answer_stand_when_saving_fails() {
     store.fail_nth(1, ErrorKind::Rejected);
     let reply = Browser::new().get(&app, "/write").await;
     assert_eq!((reply.status, reply.set_cookies().len()), (StatusCode::OK, 0));
+    assert_eq!(reply.headers[header::VARY], "Cookie", "the answer depends on the session all the same");
 }
 
 #[tokio::test]

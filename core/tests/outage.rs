@@ -214,3 +214,18 @@ async fn a_save_waits_for_the_store_as_a_load_does() {
     let (reply, took) = timed(&mut browser, &app, "/cut").await;
     assert_eq!((reply.status, took.as_secs()), (StatusCode::OK, 2));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_logout_of_a_session_that_was_not_loaded_is_an_error_and_never_a_success() {
+    let store = Store::new(Reference::new());
+    let logout = get(|session: Session| async move { session.destroy().await });
+    let configure =
+        |b: Builder<SessionLayer>| b.on_outage(OnOutage::Anonymous).reconnect_timeout(Duration::ZERO);
+    let app = routes().route("/logout", logout).layer(layer_with(store.clone(), configure));
+    let mut browser = known(&app).await;
+    store.disconnect();
+    let reply = browser.get(&app, "/logout").await;
+    assert_eq!((reply.status, reply.set_cookies().len()), (StatusCode::CONFLICT, 0));
+    store.connect();
+    assert_eq!(browser.get(&app, "/count").await.body, "2", "and indeed it lives on");
+}

@@ -11,7 +11,7 @@ use axum::{
     routing::{get, post},
 };
 use cloakroom_conformance::Reference;
-use cloakroom_core::{AdminStore, Error, Expiry, Keyring, LazySession, Result, Session};
+use cloakroom_core::{AdminStore, Error, ErrorKind, Expiry, Keyring, LazySession, Result, SameSite, Session};
 use http::{StatusCode, header};
 use support::{Browser, COOKIE, Clock, layer, layer_with};
 use tokio::sync::Notify;
@@ -412,4 +412,54 @@ async fn a_handler_sees_the_new_id_at_once() {
     let app = app().route("/ids", get(handler)).layer(layer(Reference::new()));
     let reply = Browser::new().get(&app, "/ids").await;
     assert_eq!(reply.ticket(), reply.body);
+}
+
+#[tokio::test]
+async fn a_session_that_is_only_loaded_after_the_response_takes_no_write_that_nobody_would_save() {
+    let (loaded, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (at, on) = (Arc::clone(&loaded), Arc::clone(&go));
+    let handler = move |lazy: LazySession| async move {
+        tokio::spawn(async move {
+            on.notified().await;
+            let session = lazy.load().await.unwrap();
+            assert_eq!(session.get::<String>("user").unwrap().as_deref(), Some("alice"), "reading is fine");
+            for outcome in [session.insert("a", 1), session.clear(), session.cycle_id().await.map(|_| ())] {
+                assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Committed);
+            }
+            let n = session.update_now("n", |n: Option<u64>| n.unwrap_or(0) + 1).await.unwrap();
+            assert_eq!(n, 1, "what commits at once still can");
+            at.notify_one();
+        });
+    };
+    let app = app().route("/later", get(handler)).layer(layer(Reference::new()));
+    let mut browser = Browser::new();
+    browser.get(&app, "/login").await;
+    browser.get(&app, "/later").await;
+    go.notify_one();
+    loaded.notified().await;
+    assert_eq!(browser.get(&app, "/show").await.body, "user=\"alice\" n=1");
+}
+
+#[tokio::test]
+async fn a_logout_with_an_id_that_has_moved_is_an_error_and_never_a_success() {
+    let app = app().layer(layer(Reference::new()));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set/cart/book").await;
+    let old = browser.clone();
+    browser.get(&app, "/login").await;
+    let reply = old.peek(&app, "/logout").await;
+    assert_eq!((reply.status, reply.set_cookies().len()), (StatusCode::CONFLICT, 0));
+    assert_eq!(browser.get(&app, "/who").await.body, "alice");
+}
+
+#[tokio::test]
+async fn the_removal_has_the_attributes_the_sessions_own_cookie_was_set_with() {
+    let handler = |session: Session| async move {
+        session.cookie(|cookie| cookie.same_site(SameSite::None))?;
+        session.insert("framed", true)
+    };
+    let app = app().route("/frame", get(handler)).layer(layer(Reference::new()));
+    let mut browser = Browser::new();
+    assert!(browser.get(&app, "/frame").await.set_cookie().contains("SameSite=None"));
+    assert!(browser.get(&app, "/logout").await.set_cookie().contains("SameSite=None"));
 }

@@ -94,3 +94,19 @@ async fn without_an_index_or_a_user_the_error_says_so() {
     let app = Router::new().route("/", get(handler)).layer(layer(Reference::new()));
     assert_eq!(Browser::new().get(&app, "/").await.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn a_binding_lives_as_long_as_a_hook_lets_its_session_live() {
+    let store = Reference::new();
+    let app =
+        app().route("/remember", get(|session: Session| async move { session.insert("remember", true) }));
+    let app = app.layer(layer_with(store.clone(), |b| {
+        b.expiry(Expiry::idle(Duration::from_millis(60)))
+            .idle_by(|session| session.contains("remember").then(|| Duration::from_secs(3600)))
+    }));
+    let mut browser = Browser::new();
+    browser.get(&app, "/login").await;
+    assert!(browser.get(&app, "/remember").await.set_cookie().contains("Max-Age=3600"));
+    tokio::time::sleep(Duration::from_millis(90)).await;
+    assert_eq!(store.keys_of("alice").await.unwrap(), [browser.key()], "log out everywhere still finds it");
+}

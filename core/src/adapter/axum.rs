@@ -61,7 +61,7 @@ impl<S: Sync, T: Default + Serialize + DeserializeOwned> FromRequestParts<S> for
 }
 
 /// Answers with an empty body, so that nothing of the inside shows: 503 with `Retry-After` if a later request may
-/// succeed, 409 if the session has ended or moved meanwhile, else 500.
+/// succeed, 409 if this request's session cannot be written (it has ended, moved, or could not be loaded), else 500.
 ///
 /// The error itself goes into the response's extensions, where a middleware finds it to log it or to make a page.
 impl IntoResponse for Error {

@@ -243,7 +243,7 @@ impl<B: Default> OnError<B> for EmptyResponse {
 pub(crate) const fn status_of(error: &Error) -> StatusCode {
     match error.kind() {
         kind if kind.is_retryable() => StatusCode::SERVICE_UNAVAILABLE,
-        // The request was made for a session that has ended or moved in the meantime.
+        // The request was made for a session that cannot be written: ended, moved, unreadable, or not loaded.
         ErrorKind::Gone | ErrorKind::WritesRefused => StatusCode::CONFLICT,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -60,8 +60,7 @@ impl CookieCodec {
     /// before rule out.
     pub(super) fn new(config: CookieConfig, ids: IdShape, signer: Option<Signer>) -> Result<Self> {
         let attributes = config.attributes();
-        let removal = HeaderValue::try_from(format!("{}={REMOVED}{attributes}", config.name))
-            .map_err(|_| Error::config("cookie", "must be printable ASCII throughout"))?;
+        let removal = removal(&config)?;
         let shape = ValueShape { id: ids, signed: signer.is_some() };
         Ok(Self { config, attributes: attributes.into(), removal, shape, signer })
     }
@@ -151,8 +150,14 @@ impl CookieCodec {
     /// Returns the `Set-Cookie` that takes the cookie away, with all the attributes it was set with.
     ///
     /// Browsers tell cookies apart by name, domain and path, and refuse a `__Host-` name without `Secure` even for a
-    /// removal.
-    pub(crate) fn remove(&self) -> HeaderValue {
-        self.removal.clone()
+    /// removal. From a frame in another site they take it only with the `SameSite` it was set with.
+    pub(crate) fn remove(&self, options: Option<&CookieOptions>) -> HeaderValue {
+        let own = options.map(|options| removal(&options.over(&self.config)));
+        own.and_then(Result::ok).unwrap_or_else(|| self.removal.clone())
     }
+}
+
+fn removal(config: &CookieConfig) -> Result<HeaderValue> {
+    HeaderValue::try_from(format!("{}={REMOVED}{}", config.name, config.attributes()))
+        .map_err(|_| Error::config("cookie", "must be printable ASCII throughout"))
 }

@@ -336,7 +336,7 @@ fn a_removal_names_the_same_cookie_with_the_same_attributes_and_no_value() {
             let codec = config.build(keys.as_ref(), IdShape::NATIVE).unwrap();
             let (set, removed) = (
                 browser(&codec.set(&id(), Ttl::from_secs(60), None)).unwrap(),
-                browser(&codec.remove()).unwrap(),
+                browser(&codec.remove(None)).unwrap(),
             );
             assert_eq!(removed.value, "");
             assert_eq!(removed.max_age, Some(0));
@@ -595,7 +595,7 @@ proptest! {
         let found = codec.read(&request(&[cookie.as_bytes()]));
         prop_assert_eq!(found.iter().filter_map(|one| codec.verify(one)).map(|ticket| ticket.id).next(), Some(id()));
         prop_assert!(!found.hostile() && codec.covers(&config.path));
-        let removed = browser(&codec.remove()).expect("a browser obeys the removal");
+        let removed = browser(&codec.remove(None)).expect("a browser obeys the removal");
         prop_assert_eq!((removed.name, removed.path, removed.domain), (kept.name, kept.path, kept.domain));
     }
 }
