@@ -359,6 +359,20 @@ pub(crate) fn too_deep(bytes: &[u8], limit: usize) -> bool {
 }
 
 fn has_duplicates(entries: &[(Cow<'_, str>, &str)]) -> bool {
+    // Equal keys set the same bit. Where no bit is set twice, and in most sessions none is, nothing needs comparing.
+    let mut seen = [0_u64; 16];
+    let clash = entries.iter().any(|(key, _)| {
+        let mixed = key.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        let bit = 1 << (mixed % u64::BITS);
+        seen.get_mut(mixed as usize / 64 % 16).is_none_or(|word| {
+            let before = *word;
+            *word |= bit;
+            before & bit != 0
+        })
+    });
+    if !clash {
+        return false;
+    }
     if entries.len() <= 16 {
         let later = |index: usize| entries.get(index + 1..).unwrap_or_default();
         return entries

@@ -287,7 +287,8 @@ pub(crate) fn plain_len(bytes: &[u8]) -> usize {
     }
     // Without a way out in the middle, the compiler makes vector instructions of a run.
     while let Some((run, tail)) = rest.split_first_chunk::<32>() {
-        if run.iter().fold(false, |found, byte| found | !is_plain(*byte)) {
+        let special = |byte: u8| u8::from(byte < 0x20) | u8::from(byte == b'"') | u8::from(byte == b'\\');
+        if run.iter().fold(0, |found, byte| found | special(*byte)) != 0 {
             break;
         }
         rest = tail;
