@@ -4,6 +4,8 @@ use std::{borrow::Cow, fmt, str, sync::Arc};
 
 use bytes::Bytes;
 
+use crate::scan::plain_len;
+
 /// The most keys a session may have. Look-ups are linear, and nothing a browser session is for needs more.
 pub(crate) const MAX_KEYS: usize = 1024;
 
@@ -126,9 +128,9 @@ impl Document {
 
     /// Yields keys with their raw JSON as it is written.
     fn pieces(&self) -> impl Iterator<Item = (JsonString<'_>, &[u8])> {
-        self.entries.iter().map(|entry| {
-            (json_string(entry.key.resolve_str(&self.loaded)), entry.value.resolve(&self.loaded))
-        })
+        self.entries
+            .iter()
+            .map(|entry| (json_string_of(entry.key.resolve(&self.loaded)), entry.value.resolve(&self.loaded)))
     }
 
     /// Returns how many bytes [`write_json`](Self::write_json) writes.
@@ -160,7 +162,7 @@ impl fmt::Debug for Document {
 
 /// A JSON string: the text as it is where nothing needs escaping, which is nearly always.
 pub(crate) enum JsonString<'a> {
-    Plain(&'a str),
+    Plain(&'a [u8]),
     Escaped(String),
 }
 
@@ -176,7 +178,7 @@ impl JsonString<'_> {
         match self {
             Self::Plain(text) => {
                 out.push(b'"');
-                out.extend_from_slice(text.as_bytes());
+                out.extend_from_slice(text);
                 out.push(b'"');
             }
             Self::Escaped(text) => out.extend_from_slice(text.as_bytes()),
@@ -186,9 +188,15 @@ impl JsonString<'_> {
 
 /// Returns `text` as a JSON string.
 pub(crate) fn json_string(text: &str) -> JsonString<'_> {
-    if text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+    json_string_of(text.as_bytes())
+}
+
+/// The same for bytes known to be text, which are checked to be only if anything needs escaping.
+fn json_string_of(text: &[u8]) -> JsonString<'_> {
+    if plain_len(text) == text.len() {
         JsonString::Plain(text)
     } else {
+        let text = str::from_utf8(text).unwrap_or_default();
         JsonString::Escaped(serde_json::Value::from(text).to_string())
     }
 }

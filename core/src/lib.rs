@@ -40,6 +40,7 @@ mod profile;
 mod record;
 mod relocate;
 mod repair;
+mod scan;
 mod session;
 mod status;
 mod store;
