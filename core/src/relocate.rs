@@ -18,6 +18,9 @@ use crate::{
 /// How long the old key is kept from being taken for an unknown one: longer than any request under way should run.
 const TOMBSTONE_TTL: Ttl = Ttl::new(Duration::from_secs(60));
 
+/// Begins the names that tombstones are bound to. No user may have such a name.
+pub(crate) const NOBODY: &str = "cloakroom: moved from ";
+
 /// What became of the old record.
 enum Retirement {
     Done,
@@ -91,7 +94,7 @@ impl Work<'_> {
         if !bound {
             return;
         }
-        let nobody = format!("cloakroom: moved from {}", old.key.fingerprint());
+        let nobody = format!("{NOBODY}{}", old.key.fingerprint());
         if let Err(error) = self.settings.backend.bind(&old.key, &nobody, TOMBSTONE_TTL).await {
             event::unbound(&old.key, &error);
         }

@@ -16,6 +16,7 @@ use crate::{
     id::{Fingerprint, SessionId},
     oplog::Op,
     plan::Save,
+    relocate::NOBODY,
     store::Ttl,
     transport::Carrier,
     value::{from_json, to_json},
@@ -409,10 +410,10 @@ impl Session {
         if self.0.settings.backend.store().as_indexed().is_none() {
             return Err(no_index());
         }
-        if user.is_empty() || user.len() > 255 {
+        if user.is_empty() || user.len() > 255 || user.starts_with(NOBODY) {
             return Err(Error::new(ErrorKind::Value)
                 .operation("bind_user")
-                .hint("a user is 1 to 255 bytes of text"));
+                .hint("a user is 1 to 255 bytes of text, and not one of the names kept for sessions that have moved"));
         }
         self.0.write(Op::User(user.into())).map(|_| ())
     }
