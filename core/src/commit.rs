@@ -46,7 +46,7 @@ pub(crate) async fn commit(handle: &Arc<Handle>, trigger: Trigger) -> Result<()>
         Ran::ToTheEnd => Ok(()),
         Ran::NotHere => {
             let owned = Arc::clone(handle);
-            in_task(handle, async move { run(&owned, trigger, true).await.map(|_| ()) }).await
+            in_task(handle, Box::pin(async move { run(&owned, trigger, true).await.map(|_| ()) })).await
         }
     }
 }
@@ -70,7 +70,10 @@ async fn run(handle: &Handle, trigger: Trigger, in_task: bool) -> Result<Ran> {
     if handle.lock().has_changes() {
         handle.settings.gate.ready().await?;
     }
-    settle_doubt(handle).await?;
+    // What is rare is boxed, here and below, so that the usual commit is a small future.
+    if handle.lock().doubt.is_some() {
+        Box::pin(settle_doubt(handle)).await?;
+    }
     let mut work = loop {
         match Work::begin(handle, trigger, in_task)? {
             Begun::Nothing => return Ok(Ran::ToTheEnd),
@@ -93,7 +96,7 @@ async fn run(handle: &Handle, trigger: Trigger, in_task: bool) -> Result<Ran> {
         }
         Plan::Create => work.create_bound().await?,
         Plan::Replace { .. } => work.replace_bound().await?,
-        Plan::Move => work.relocate().await?,
+        Plan::Move => Box::pin(work.relocate()).await?,
     };
     match fate {
         Fate::Done => work.publish()?,

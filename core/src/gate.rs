@@ -85,6 +85,11 @@ impl Gate {
         if self.status.current() == Status::Connected {
             return Ok(());
         }
+        // Boxed, so that who need not wait does not carry the room to wait.
+        Box::pin(self.wait()).await
+    }
+
+    async fn wait(&self) -> Result<()> {
         let _place = self.waiters.try_acquire().map_err(|_| {
             unavailable("the session store is unavailable, and too many requests wait for it")
         })?;

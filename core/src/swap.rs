@@ -160,6 +160,10 @@ impl Work<'_> {
     /// # Errors
     /// What the hook answers, and those of encoding.
     pub(crate) async fn before_save(&mut self) -> Result<()> {
+        if self.settings.hooks.touch_saves() { Box::pin(self.run_hooks()).await } else { Ok(()) }
+    }
+
+    async fn run_hooks(&mut self) -> Result<()> {
         let hooks = &self.settings.hooks;
         let Some(record) = self.replayed.take_if(|_| hooks.touch_saves()) else { return Ok(()) };
         let (ttl_before, user_before) = (record.meta.ttl, record.meta.user.clone());
