@@ -63,7 +63,7 @@ async fn a_binding_follows_the_session_to_its_new_id_and_leaves_the_tombstone_al
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_binding_is_renewed_with_its_session() {
     let clock = Clock::new();
     let store = Reference::new();
@@ -95,7 +95,7 @@ async fn without_an_index_or_a_user_the_error_says_so() {
     assert_eq!(Browser::new().get(&app, "/").await.status, StatusCode::OK);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_binding_lives_as_long_as_a_hook_lets_its_session_live() {
     let store = Reference::new();
     let app =
