@@ -416,10 +416,11 @@ async fn a_handler_sees_the_new_id_at_once() {
 
 #[tokio::test]
 async fn a_session_that_is_only_loaded_after_the_response_takes_no_write_that_nobody_would_save() {
-    let (loaded, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (at, on) = (Arc::clone(&loaded), Arc::clone(&go));
+    let go = Arc::new(Notify::new());
+    let on = Arc::clone(&go);
+    let (tasks, mut begun) = tokio::sync::mpsc::unbounded_channel();
     let handler = move |lazy: LazySession| async move {
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             on.notified().await;
             let session = lazy.load().await.unwrap();
             assert_eq!(session.get::<String>("user").unwrap().as_deref(), Some("alice"), "reading is fine");
@@ -428,15 +429,15 @@ async fn a_session_that_is_only_loaded_after_the_response_takes_no_write_that_no
             }
             let n = session.update_now("n", |n: Option<u64>| n.unwrap_or(0) + 1).await.unwrap();
             assert_eq!(n, 1, "what commits at once still can");
-            at.notify_one();
         });
+        tasks.send(task).unwrap();
     };
     let app = app().route("/later", get(handler)).layer(layer(Reference::new()));
     let mut browser = Browser::new();
     browser.get(&app, "/login").await;
     browser.get(&app, "/later").await;
     go.notify_one();
-    loaded.notified().await;
+    begun.recv().await.unwrap().await.unwrap();
     assert_eq!(browser.get(&app, "/show").await.body, "user=\"alice\" n=1");
 }
 
