@@ -197,9 +197,17 @@ impl Server {
         background::run(async move { shared::get(&server).await }).await
     }
 
-    /// Returns the kind with this name, as the environment spells it: `redis`, `redis_cluster`, `postgres` ….
-    pub(crate) fn named(word: &str) -> Option<Self> {
+    /// Describes the server with this name: `redis`, `redis_cluster`, `redis_sentinel`, `postgres`, `mysql`, `mariadb`
+    /// or `mongo`.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
         Kind::NAMED.into_iter().find(|kind| kind.word() == word).map(Self::of)
+    }
+
+    /// Returns whether the environment has the address of such a server.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        start::from_environment(self).is_some()
     }
 
     /// Whether it is of the kind's usual making.

@@ -15,6 +15,7 @@ use crate::{
         kind::Kind,
         probe::{Product, Question, Wire},
         process::Process,
+        shared,
     },
 };
 
@@ -144,6 +145,15 @@ impl Running {
         let proxy = FaultProxy::before(host, port).await?;
         let through = parts.with_host("127.0.0.1", proxy.port());
         Ok((proxy, through))
+    }
+
+    /// Returns an environment variable and the value with which a process started by this one finds this server:
+    /// [`Server::shared`](crate::Server::shared) then returns it instead of starting one.
+    ///
+    /// The value holds the address, and so the password, if there is one.
+    #[must_use]
+    pub fn hand_over(&self) -> (String, String) {
+        shared::hand_over(self.0.kind, self)
     }
 
     /// The same server, for all.
