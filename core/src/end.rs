@@ -157,7 +157,12 @@ pub(crate) async fn reload(handle: &Handle) -> Result<()> {
             Access::Refused(_) => return state.check_granted(),
         }
     };
-    let found = handle.settings.backend.get(&stored.key).await?;
+    // A record in the cookie is as it came, or as this request wrote it.
+    let found = if handle.settings.profile.in_cookie {
+        Some(stored.bytes.clone())
+    } else {
+        handle.settings.backend.get(&stored.key).await?
+    };
     let records = &handle.settings.profile.records;
     let refusal = match found.map(|bytes| (records.decode(&stored.key, &bytes), bytes)) {
         None => Refusal::Gone,

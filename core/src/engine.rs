@@ -13,7 +13,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use crate::{
     commit::{Trigger, commit},
     config::{Builder, Settings},
-    cookie::Candidates,
+    cookie::{Candidates, Outgoing},
     error::{Error, ErrorKind, Result},
     event,
     gate::Fallback,
@@ -126,7 +126,7 @@ impl Engine {
     /// Returns what the store can promise to parallel requests.
     #[must_use]
     pub fn guarantee(&self) -> Guarantee {
-        self.0.backend.guarantee()
+        self.0.guarantee
     }
 
     /// Returns the store.
@@ -161,13 +161,22 @@ fn edits(settings: &Settings, state: &State) -> HeaderEdits {
     settings.carrier.vary(&mut edits);
     match (state.ticket, &state.access) {
         (Ticket::Send, Access::Stored(stored)) => {
-            if let Some(left) = settings.expiry.left(&state.record.meta, settings.now()) {
-                settings.carrier.send(&stored.id, left, state.record.meta.cookie.as_ref(), &mut edits);
+            let now = settings.now();
+            if let Some(left) = settings.expiry.left(&state.record.meta, now) {
+                let ticket = Outgoing {
+                    id: &stored.id,
+                    record: &stored.bytes,
+                    lives: left,
+                    now,
+                    options: state.record.meta.cookie.as_ref(),
+                };
+                settings.carrier.send(&ticket, &mut edits);
             }
         }
         (Ticket::TakeBack, Access::Fresh) => {
             settings.carrier.take_back(state.taken_back.as_ref(), &mut edits)
         }
+        _ if state.forged => settings.carrier.refuse(&mut edits),
         _ => {}
     }
     edits
@@ -220,13 +229,18 @@ async fn load_once(handle: &Arc<Handle>) -> Result<()> {
         event::hostile_cookie();
     }
     let mut refusal = None;
-    for candidate in handle.candidates.iter() {
-        let Some(ticket) = settings.carrier.verify(candidate) else {
+    for at in 0..handle.candidates.len() {
+        let Some(ticket) = settings.carrier.verify(&handle.candidates, at) else {
             event::hostile_cookie();
+            handle.lock().forged = true;
             continue;
         };
         let key = settings.profile.keys.key(&ticket.id)?;
-        let Some(bytes) = settings.backend.get(&key).await? else {
+        let found = match ticket.record {
+            Some(bytes) => Some(bytes),
+            None => settings.backend.get(&key).await?,
+        };
+        let Some(bytes) = found else {
             event::unknown(&key);
             continue;
         };

@@ -53,6 +53,8 @@ pub(crate) struct State {
     /// The id that the next commit stores under, where a handler asked for one.
     pub(crate) next_id: Option<SessionId>,
     pub(crate) old_signature: bool,
+    /// A ticket came that did not verify.
+    pub(crate) forged: bool,
     pub(crate) save: Save,
     /// What commits so far owe the browser.
     pub(crate) ticket: Ticket,
@@ -142,6 +144,7 @@ impl Handle {
             revision: 0,
             next_id: None,
             old_signature: false,
+            forged: false,
             save: Save::default(),
             ticket: Ticket::Keep,
             destroyed: false,
@@ -337,9 +340,8 @@ impl State {
             Access::Refused(_) => Standing::Refused,
         };
         // Without a stored session there is no idle time to renew; the clock is not even read.
-        let renewal_due = standing == Standing::Stored
-            && !self.renewed
-            && (settings.rolling || settings.expiry.renewal_due(&self.record.meta, settings.now()));
+        let renewal_due =
+            standing == Standing::Stored && !self.renewed && settings.renewal_due(&self.record.meta);
         Facts {
             standing,
             changed: self.changed,
@@ -347,6 +349,8 @@ impl State {
             new_id: self.next_id.is_some(),
             cookie_stale: self.cookie_stale,
             renewal_due,
+            writes_renew: settings.profile.renewal.every_write,
+            renews_in_silence: settings.profile.renewal.in_silence && !settings.rolling,
             old_signature: self.old_signature,
             save: self.save,
             allow_empty: settings.allow_empty,

@@ -13,6 +13,9 @@
 //! Adapters are features with the version of what they adapt: `tower-service-0_3` and `axum-core-0_5`. None is on by
 //! default, and without one this crate knows no framework. The feature `encrypt` adds encryption at rest.
 
+// What only other wire formats use is checked for use where those are.
+#![allow(dead_code)]
+
 mod adapter;
 mod backend;
 mod commit;
@@ -34,6 +37,7 @@ mod hooks;
 mod id;
 mod ids;
 mod keyring;
+mod no_store;
 mod oplog;
 mod plan;
 mod profile;
@@ -65,7 +69,9 @@ pub use crate::{
     hooks::OwnedHead,
     id::{Fingerprint, Key, SessionId},
     keyring::Keyring,
+    no_store::NoStore,
     plan::Save,
+    profile::Profile,
     session::{LazySession, Session},
     status::{Status, StatusSender, StatusStream},
     store::{AdminStore, AtomicStore, Guarantee, IndexedStore, Store, Swapped, Ttl},

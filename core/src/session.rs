@@ -18,7 +18,6 @@ use crate::{
     plan::Save,
     relocate::NOBODY,
     store::Ttl,
-    transport::Carrier,
     value::{from_json, to_json},
 };
 
@@ -388,14 +387,9 @@ impl Session {
     /// [`ErrorKind::Config`] for `SameSite=None` on an insecure cookie, and whatever else the browser would refuse;
     /// [`ErrorKind::Unsupported`] when ids do not travel in cookies. Else as the type's documentation says.
     pub fn cookie(&self, change: impl FnOnce(CookieOptions) -> CookieOptions) -> Result<()> {
-        let Carrier::Cookie(cookie) = &self.0.settings.carrier else {
-            return Err(Error::new(ErrorKind::Unsupported)
-                .operation("cookie")
-                .hint("this application's ids do not travel in cookies"));
-        };
         let now = self.0.lock().record.meta.cookie.unwrap_or_default();
         let options = change(now);
-        cookie.check_options(&options)?;
+        self.0.settings.carrier.check_options(&options)?;
         self.0.write(Op::Cookie(options)).map(|_| ())
     }
 
@@ -409,6 +403,11 @@ impl Session {
     pub fn bind_user(&self, user: &str) -> Result<()> {
         if self.0.settings.backend.store().as_indexed().is_none() {
             return Err(no_index());
+        }
+        if !self.0.settings.profile.records.keeps_users() {
+            return Err(Error::new(ErrorKind::Unsupported)
+                .operation("bind_user")
+                .hint("the records of this profile have no room for a user"));
         }
         if user.is_empty() || user.len() > 255 || user.starts_with(NOBODY) {
             return Err(Error::new(ErrorKind::Value)

@@ -251,7 +251,7 @@ impl Work<'_> {
 
     async fn write_renewal(&mut self) -> Result<Swapped> {
         let backend = &self.settings.backend;
-        if self.settings.profile.records.renews_by_touch() {
+        if self.settings.profile.renewal.by_touch {
             self.target.bytes = self.base.clone();
             let touched = backend.touch(&self.target.key, self.ttl).await?;
             return Ok(if touched { Swapped::Done } else { Swapped::Gone });
