@@ -2,10 +2,11 @@
 
 #[cfg(feature = "memory")]
 mod memory;
+mod migrating;
 mod prefixed;
 
 pub use cloakroom_core::*;
 
 #[cfg(feature = "memory")]
 pub use crate::memory::{MemoryStats, MemoryStore, MemoryStoreBuilder};
-pub use crate::prefixed::Prefixed;
+pub use crate::{migrating::Migrating, prefixed::Prefixed};
