@@ -3,9 +3,13 @@
 #[cfg(feature = "memory")]
 mod memory;
 mod prefixed;
+#[cfg(feature = "redis")]
+mod redis;
 
 pub use cloakroom_core::*;
 
 #[cfg(feature = "memory")]
 pub use crate::memory::{MemoryStats, MemoryStore, MemoryStoreBuilder};
 pub use crate::prefixed::Prefixed;
+#[cfg(feature = "redis")]
+pub use crate::redis::{RedisStore, RedisStoreBuilder};
