@@ -7,6 +7,8 @@ mod memory;
 mod metered;
 mod migrating;
 mod prefixed;
+#[cfg(feature = "redis")]
+mod redis;
 mod timeout;
 
 pub use cloakroom_core::*;
@@ -15,4 +17,6 @@ pub use cloakroom_core::*;
 pub use crate::memory::{MemoryStats, MemoryStore, MemoryStoreBuilder};
 #[cfg(feature = "metrics")]
 pub use crate::metered::Metered;
+#[cfg(feature = "redis")]
+pub use crate::redis::{RedisStore, RedisStoreBuilder};
 pub use crate::{migrating::Migrating, prefixed::Prefixed, timeout::Timeout};
