@@ -3,9 +3,19 @@
 #[cfg(feature = "memory")]
 mod memory;
 mod prefixed;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+mod sql;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+mod sweep;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+mod task;
 
 pub use cloakroom_core::*;
 
 #[cfg(feature = "memory")]
 pub use crate::memory::{MemoryStats, MemoryStore, MemoryStoreBuilder};
 pub use crate::prefixed::Prefixed;
+#[cfg(feature = "sqlite")]
+pub use crate::sqlite::{SqliteStore, SqliteStoreBuilder};
