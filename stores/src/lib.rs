@@ -2,6 +2,8 @@
 
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod prefixed;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod sql;
@@ -16,6 +18,8 @@ pub use cloakroom_core::*;
 
 #[cfg(feature = "memory")]
 pub use crate::memory::{MemoryStats, MemoryStore, MemoryStoreBuilder};
+#[cfg(feature = "postgres")]
+pub use crate::postgres::{PostgresStore, PostgresStoreBuilder, Prepare};
 pub use crate::prefixed::Prefixed;
 #[cfg(feature = "sqlite")]
 pub use crate::sqlite::{SqliteStore, SqliteStoreBuilder};

@@ -120,7 +120,7 @@ impl SqliteStore {
     }
 
     fn new(pool: SqlitePool, names: Names, builder: &SqliteStoreBuilder) -> Self {
-        let line = Line::new(pool, STORE, builder.timeout, Preparing::Kept, fault::classify, None);
+        let line = Line::new(pool, STORE, builder.timeout, Preparing::Once, fault::classify, None);
         Self(Arc::new(Inner {
             link: Link::new(line),
             statements: Statements::new(&names),

@@ -46,13 +46,12 @@ const ATTEMPTS: u32 = 8;
 /// Asks a connection whether it works: `Ok(false)` if its server takes no writes.
 pub(crate) type Probe<DB> = for<'c> fn(&'c mut <DB as Database>::Connection) -> BoxFuture<'c, sqlx::Result<bool>>;
 
-/// Whether statements are kept prepared on their connection.
+/// How often statements are prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Preparing {
-    /// Prepared once for each connection: one round trip a call.
-    Kept,
+    Once,
+    /// And in a transaction, which keeps a pooler from handing out another connection half-way.
     #[cfg(feature = "postgres")]
-    /// Prepared for each call, within a transaction, for poolers that hand out another connection after each.
     EachTime,
 }
 
@@ -119,6 +118,12 @@ impl<DB: Database> Link<DB> {
 
     pub(crate) fn pool(&self) -> &Pool<DB> {
         &self.line.pool
+    }
+
+    /// Opens the pool's first connection, so that the status is true from the beginning.
+    #[cfg(any(feature = "mysql", feature = "postgres"))]
+    pub(crate) async fn reach(&self) -> Result<()> {
+        self.lease("connect").await?.end(Ok(Ok(()))).map_err(|fault| fault.error)
     }
 
     /// Takes a connection out of the pool for one operation.
@@ -241,7 +246,7 @@ where
             let mut lease = self.lease(operation).await?;
             let (deadline, query, conn) = (lease.deadline, make(), lease.conn());
             let outcome = match self.line.preparing {
-                Preparing::Kept => timeout_at(deadline, Answer::read(conn.fetch_many(query))).await,
+                Preparing::Once => timeout_at(deadline, Answer::read(conn.fetch_many(query))).await,
                 #[cfg(feature = "postgres")]
                 Preparing::EachTime => {
                     timeout_at(deadline, async {
