@@ -2,6 +2,8 @@
 
 #[cfg(feature = "memory")]
 mod memory;
+#[cfg(feature = "mysql")]
+mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod prefixed;
@@ -18,6 +20,8 @@ pub use cloakroom_core::*;
 
 #[cfg(feature = "memory")]
 pub use crate::memory::{MemoryStats, MemoryStore, MemoryStoreBuilder};
+#[cfg(feature = "mysql")]
+pub use crate::mysql::{MySqlStore, MySqlStoreBuilder};
 #[cfg(feature = "postgres")]
 pub use crate::postgres::{PostgresStore, PostgresStoreBuilder, Prepare};
 pub use crate::prefixed::Prefixed;
