@@ -6,6 +6,8 @@ mod memory;
 #[cfg(feature = "metrics")]
 mod metered;
 mod migrating;
+#[cfg(feature = "mongo")]
+mod mongo;
 mod prefixed;
 mod timeout;
 
@@ -15,4 +17,6 @@ pub use cloakroom_core::*;
 pub use crate::memory::{MemoryStats, MemoryStore, MemoryStoreBuilder};
 #[cfg(feature = "metrics")]
 pub use crate::metered::Metered;
+#[cfg(feature = "mongo")]
+pub use crate::mongo::{Acknowledge, MongoStore, MongoStoreBuilder};
 pub use crate::{migrating::Migrating, prefixed::Prefixed, timeout::Timeout};
