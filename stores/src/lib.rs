@@ -9,6 +9,8 @@ mod migrating;
 #[cfg(feature = "mongo")]
 mod mongo;
 mod prefixed;
+#[cfg(feature = "redis")]
+mod redis;
 mod timeout;
 
 pub use cloakroom_core::*;
@@ -19,4 +21,6 @@ pub use crate::memory::{MemoryStats, MemoryStore, MemoryStoreBuilder};
 pub use crate::metered::Metered;
 #[cfg(feature = "mongo")]
 pub use crate::mongo::{Acknowledge, MongoStore, MongoStoreBuilder};
+#[cfg(feature = "redis")]
+pub use crate::redis::{RedisStore, RedisStoreBuilder};
 pub use crate::{migrating::Migrating, prefixed::Prefixed, timeout::Timeout};
