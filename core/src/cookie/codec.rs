@@ -1,7 +1,5 @@
 //! The cookie as it is sent and taken back: `Set-Cookie` for an id, its removal, and the check of what came in.
 
-use std::fmt::Write as _;
-
 use http::{HeaderMap, HeaderValue};
 
 use super::{
@@ -83,13 +81,17 @@ impl CookieCodec {
     /// `path` is the one the browser asked for, before any router has cut off a prefix. A query is ignored. What is no
     /// path (`*`, an authority, nothing at all) counts as `/`.
     pub(crate) fn covers(&self, path: &str) -> bool {
+        if self.config.path == "/" {
+            return true;
+        }
         let path = path.split(['?', '#']).next().unwrap_or_default();
         let path = if path.starts_with('/') { path } else { "/" };
         path.strip_prefix(&*self.config.path)
             .is_some_and(|rest| rest.is_empty() || self.config.path.ends_with('/') || rest.starts_with('/'))
     }
 
-    /// Collects the values in a request that could be ours, by name and shape alone; allocates nothing.
+    /// Collects the values in a request that could be ours, by name and shape alone; allocates only for
+    /// the second of several.
     pub(crate) fn read(&self, headers: &HeaderMap) -> Candidates {
         read::scan(headers, self.config.name.as_bytes(), &self.shape)
     }
@@ -136,8 +138,7 @@ impl CookieCodec {
         }
         if lifetime == Lifetime::Ttl {
             text.push_str(MAX_AGE);
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{seconds}");
+            text.push_str(itoa::Buffer::new().format(seconds));
         }
         text.push_str(attributes);
         debug_assert_eq!(text.len(), length);
