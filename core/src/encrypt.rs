@@ -220,7 +220,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::profile::Profile;
+    use crate::{document::Pair, profile::Profile};
 
     const LIMIT: usize = 64 * 1024;
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -242,7 +242,7 @@ mod tests {
 
     fn document(value: &str) -> Document {
         let mut data = Document::default();
-        data.set(&"n".into(), format!("\"{value}\"").into());
+        data.set(&Pair::new("n", &format!("\"{value}\"")));
         data
     }
 
