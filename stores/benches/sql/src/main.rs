@@ -13,7 +13,6 @@ use std::{
     error::Error,
     io::{BufRead, BufReader},
     net::SocketAddr,
-    path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -85,7 +84,8 @@ struct Peer {
 
 impl Peer {
     fn start(url: &str) -> Result<Self, Failure> {
-        let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("peer/target/release/cloakroom-bench-sql-peer");
+        // Beside this program, where `./bench` builds both.
+        let built = env::current_exe()?.with_file_name("cloakroom-bench-sql-peer");
         let mut program = Command::new(built).arg(url).stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
         BufReader::new(program.stdout.take().ok_or("no output")?).read_line(&mut line)?;
