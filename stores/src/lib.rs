@@ -1,6 +1,10 @@
 //! HTTP sessions for Rust: everything of `cloakroom-core`, and one store for each backend feature.
 
 mod around;
+#[cfg(feature = "config")]
+mod config;
+mod connect;
+mod duration;
 #[cfg(feature = "memory")]
 mod memory;
 #[cfg(feature = "metrics")]
@@ -27,6 +31,8 @@ mod timeout;
 
 pub use cloakroom_core::*;
 
+#[cfg(feature = "config")]
+pub use crate::config::SessionConfig;
 #[cfg(feature = "memory")]
 pub use crate::memory::{MemoryStats, MemoryStore, MemoryStoreBuilder};
 #[cfg(feature = "metrics")]
@@ -41,4 +47,4 @@ pub use crate::postgres::{PostgresStore, PostgresStoreBuilder, Prepare};
 pub use crate::redis::{RedisStore, RedisStoreBuilder};
 #[cfg(feature = "sqlite")]
 pub use crate::sqlite::{SqliteStore, SqliteStoreBuilder};
-pub use crate::{migrating::Migrating, prefixed::Prefixed, timeout::Timeout};
+pub use crate::{connect::connect, migrating::Migrating, prefixed::Prefixed, timeout::Timeout};
