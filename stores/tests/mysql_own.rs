@@ -6,7 +6,8 @@ mod sql;
 use std::time::Duration;
 
 use cloakroom::{
-    AdminStore, AtomicStore, Error, ErrorKind, IndexedStore, Key, MySqlStore, Result, Status, Store, Swapped, Ttl,
+    AdminStore, AtomicStore, Error, ErrorKind, IndexedStore, Key, MySqlStore, Result, Status, Store, Swapped,
+    Ttl,
 };
 use cloakroom_conformance::{Env, Running, Server};
 use sqlx::{
@@ -151,7 +152,8 @@ async fn keys_and_users_are_compared_bytewise() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_password_is_refused_at_once_and_repeated_nowhere() {
     let place = Database::make().await;
-    let address = place.url.split_once('@').map_or_else(|| place.url.split_once("//").unwrap().1, |(_, host)| host);
+    let address =
+        place.url.split_once('@').map_or_else(|| place.url.split_once("//").unwrap().1, |(_, host)| host);
     let url = format!("mysql://nobody_at_all:hunter2@{address}");
     let error = MySqlStore::connect(&url).await.map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Rejected, "{error}");
@@ -244,7 +246,8 @@ async fn connections_that_the_server_kills_are_an_outage_that_is_over_at_once() 
     let place = Database::make().await;
     let store = place.table("killed").await;
     back(&store).await;
-    let id: u64 = sqlx::query_scalar("SELECT CAST(connection_id() AS UNSIGNED)").fetch_one(store.pool()).await.unwrap();
+    let id: u64 =
+        sqlx::query_scalar("SELECT CAST(connection_id() AS UNSIGNED)").fetch_one(store.pool()).await.unwrap();
     place.run(&format!("KILL {id}")).await;
     // Whoever is given it first finds out.
     for _ in 0..10 {
@@ -260,7 +263,12 @@ async fn connections_that_the_server_kills_are_an_outage_that_is_over_at_once() 
 async fn each_operation_is_one_statement_at_the_server() {
     let place = Database::make().await;
     place.table("counted").await;
-    let pool = MySqlPoolOptions::new().max_connections(1).test_before_acquire(false).connect(&place.url).await.unwrap();
+    let pool = MySqlPoolOptions::new()
+        .max_connections(1)
+        .test_before_acquire(false)
+        .connect(&place.url)
+        .await
+        .unwrap();
     let store = MySqlStore::builder().table("counted").sweep_every(None).from_pool(pool.clone()).unwrap();
     let one = key("one");
     let count = || async {
