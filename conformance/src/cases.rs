@@ -5,6 +5,7 @@ use futures_util::future::BoxFuture;
 use crate::{
     context::Cx,
     failure::Verdict,
+    machine::Stage,
     report::Group,
     subject::{Ability, Subject},
 };
@@ -17,6 +18,7 @@ mod expiry;
 mod handles;
 mod indexed;
 mod keys;
+mod logs;
 mod model;
 mod outage;
 mod parallel;
@@ -32,6 +34,7 @@ pub(crate) struct Case {
     pub(crate) group: Group,
     pub(crate) needs: &'static [Ability],
     pub(crate) outages: Outages,
+    pub(crate) stage: Stage,
     pub(crate) name: &'static str,
     pub(crate) run: fn(Cx) -> BoxFuture<'static, Verdict>,
 }
@@ -48,6 +51,11 @@ pub(crate) enum Outages {
 }
 
 impl Case {
+    /// Whether it is about what is logged: such cases are called so, and hear everything.
+    pub(crate) fn listens(&self) -> bool {
+        self.name.starts_with("a_log_")
+    }
+
     pub(crate) fn is_called_for(&self, subject: &Subject) -> bool {
         let outages = match self.outages {
             Outages::Any => true,
@@ -132,6 +140,9 @@ macro_rules! for_each_case {
                     a_dropped_set_leaves_no_value_without_its_ttl,
                     a_dropped_destroy_leaves_the_value_or_nothing,
                     a_dropped_call_leaves_the_others_their_own_answers,
+                ]
+                logs: [
+                    a_log_shows_neither_key_nor_value,
                 ]
                 model: [
                     a_random_walk_agrees_with_the_model,
@@ -295,6 +306,9 @@ macro_rules! for_each_case {
                     a_write_that_an_outage_failed_is_whole_or_not_there,
                     a_write_that_an_outage_failed_does_not_come_late,
                 ]
+                logs: [
+                    a_log_of_an_outage_shows_neither_key_nor_value,
+                ]
             }
             status_atomic {
                 outage: [
@@ -329,10 +343,11 @@ macro_rules! table {
 /// What the cases of each block of the list have in common.
 #[allow(non_upper_case_globals)]
 mod block {
-    use super::{Ability, Case, Group, Outages};
+    use super::{Ability, Case, Group, Outages, Stage};
 
     const fn of(group: Group, needs: &'static [Ability], outages: Outages) -> Case {
-        Case { group, needs, outages, name: "", run: |_| Box::pin(async { Ok(()) }) }
+        let stage = if matches!(group, Group::Status) { Stage::Cut } else { Stage::Shared };
+        Case { group, needs, outages, stage, name: "", run: |_| Box::pin(async { Ok(()) }) }
     }
 
     pub(super) const base: Case = of(Group::Base, &[], Outages::Any);
