@@ -419,7 +419,7 @@ impl Settings {
     /// Returns the time by the configured clock.
     pub(crate) fn now(&self) -> Millis {
         let since_epoch = (self.clock)().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Millis::try_from(since_epoch.as_millis()).unwrap_or(Millis::MAX)
+        since_epoch.as_secs().saturating_mul(1000).saturating_add(since_epoch.subsec_millis().into())
     }
 }
 

@@ -124,6 +124,7 @@ pub(crate) struct Attempt {
 }
 
 impl Handle {
+    #[inline]
     pub(crate) fn new(
         settings: Arc<Settings>,
         in_scope: bool,

@@ -353,8 +353,15 @@ mod tests {
             seen(&[line("ABCDE")]),
             (["A", "B", "C", "D"].map(|each| each.repeat(ID_CHARS)).to_vec(), true)
         );
-        assert!(!read(&[line("AA")]).kept.spilled(), "one value, as browsers send it, is not put on the heap");
-        assert_eq!(read(&[line("ABCDE")]).kept.capacity(), MAX_CANDIDATES, "and of several no more than four");
+        assert!(
+            !read(&[line("AA")]).kept.spilled(),
+            "one value, as browsers send it, is not put on the heap"
+        );
+        assert_eq!(
+            read(&[line("ABCDE")]).kept.capacity(),
+            MAX_CANDIDATES,
+            "and of several no more than four"
+        );
     }
 
     #[test]
