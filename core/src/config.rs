@@ -511,7 +511,7 @@ impl Settings {
 /// Returns a time as milliseconds since the Unix epoch; a time before that as zero.
 pub(crate) fn millis_of(time: SystemTime) -> Millis {
     let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Millis::try_from(since_epoch.as_millis()).unwrap_or(Millis::MAX)
+    since_epoch.as_secs().saturating_mul(1000).saturating_add(since_epoch.subsec_millis().into())
 }
 
 impl fmt::Debug for Settings {

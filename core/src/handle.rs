@@ -140,6 +140,7 @@ pub(crate) struct Attempt {
 }
 
 impl Handle {
+    #[inline]
     pub(crate) fn new(
         settings: Arc<Settings>,
         in_scope: bool,

@@ -98,6 +98,9 @@ impl<'h> Work<'h> {
         if !in_task && writes && (plan == Plan::Move || binds || unbinds || settings.hooks.touch_saves()) {
             return Ok(Begun::HasSteps);
         }
+        if matches!(plan, Plan::Create | Plan::Move) && state.next_id.is_none() {
+            return Ok(Begun::NeedsId);
+        }
         let mut meta = state.record.meta.clone();
         let (id, stored) = match (plan, &state.access) {
             (Plan::Nothing | Plan::Forget, _) | (_, Access::Refused(_)) => {
