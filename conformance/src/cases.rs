@@ -31,6 +31,8 @@ mod touch;
 mod values;
 mod wire;
 
+pub(crate) use self::wire::measure;
+
 /// One rule of the contract and how to see whether a store keeps it.
 pub(crate) struct Case {
     pub(crate) group: Group,
