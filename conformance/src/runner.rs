@@ -16,7 +16,7 @@ use crate::{
     failure::{Failure, Verdict},
     machine::Stage,
     operation::Operation,
-    report::{CaseReport, Group, Outcome, Report, ServerReport, Tested},
+    report::{CaseReport, Outcome, Report, ServerReport, Tested},
     subject::{Ability, Addresses, Subject},
 };
 
@@ -120,9 +120,7 @@ impl Subject {
 
 /// Runs one case under its deadline, in a task so that a panic is a failure like any other.
 async fn judge(subject: Subject, case: &'static Case) -> Verdict {
-    // A server is slower than memory, and the cases with one make thousands of calls.
-    let patience = if case.group == Group::Server { 4 } else { 1 };
-    let deadline = subject.deadline * patience;
+    let deadline = subject.deadline * case.patience();
     let mut task = tokio::spawn(async move { (case.run)(Cx::open(subject, case.stage).await?).await });
     match timeout(deadline, &mut task).await {
         Ok(Ok(verdict)) => verdict,
