@@ -13,6 +13,10 @@
 //! `mongo` and `redis` 1.88, like the rest.
 
 mod around;
+#[cfg(feature = "config")]
+mod config;
+mod connect;
+mod duration;
 #[cfg(feature = "memory")]
 mod memory;
 #[cfg(feature = "metrics")]
@@ -39,6 +43,8 @@ mod timeout;
 
 pub use cloakroom_core::*;
 
+#[cfg(feature = "config")]
+pub use crate::config::SessionConfig;
 #[cfg(feature = "memory")]
 pub use crate::memory::{MemoryStats, MemoryStore, MemoryStoreBuilder};
 #[cfg(feature = "metrics")]
@@ -53,4 +59,4 @@ pub use crate::postgres::{PostgresStore, PostgresStoreBuilder, Prepare};
 pub use crate::redis::{RedisStore, RedisStoreBuilder};
 #[cfg(feature = "sqlite")]
 pub use crate::sqlite::{SqliteStore, SqliteStoreBuilder};
-pub use crate::{migrating::Migrating, prefixed::Prefixed, timeout::Timeout};
+pub use crate::{connect::connect, migrating::Migrating, prefixed::Prefixed, timeout::Timeout};
