@@ -492,10 +492,10 @@ impl Settings {
     }
 
     /// Tells whether a use now renews a stored session.
-    pub(crate) fn renewal_due(&self, meta: &Meta) -> bool {
+    pub(crate) fn renewal_due(&self, meta: &Meta, now: impl FnOnce() -> Millis) -> bool {
         self.rolling
             || match self.profile.renewal.reads {
-                ReadRenewal::WhenDue => self.expiry.renewal_due(meta, self.now()),
+                ReadRenewal::WhenDue => self.expiry.renewal_due(meta, now()),
                 ReadRenewal::Never => false,
                 ReadRenewal::Always => true,
             }

@@ -1,4 +1,16 @@
 //! HTTP sessions for Rust: everything of `cloakroom-core`, and one store for each backend feature.
+//!
+//! | store | feature |
+//! |---|---|
+//! | `MemoryStore`: in this process | `memory`, on by default |
+//! | `MongoStore`: MongoDB | `mongo` |
+//! | `MySqlStore`: MySQL and MariaDB | `mysql` |
+//! | `PostgresStore`: PostgreSQL | `postgres` |
+//! | `RedisStore`: Redis and Valkey | `redis` |
+//! | `SqliteStore`: a file on this machine | `sqlite` |
+//!
+//! All of them are strict: parallel requests lose nothing. The features `mysql`, `postgres` and `sqlite` need Rust 1.94,
+//! `mongo` and `redis` 1.88, like the rest.
 
 mod around;
 #[cfg(feature = "config")]

@@ -5,14 +5,17 @@ mod classify;
 mod commands;
 mod link;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use cloakroom_core::{
     AdminStore, AtomicStore, Error, ErrorKind, IndexedStore, Key, Result, StatusStream, Store, Swapped, Ttl,
 };
-use futures_util::stream::{BoxStream, StreamExt, TryStreamExt, once};
+use futures_util::{
+    future::{Either, select},
+    stream::{BoxStream, StreamExt, TryStreamExt, once},
+};
 use mongodb::{
     Client, Collection,
     action::Action,
@@ -138,18 +141,22 @@ impl MongoStore {
         operation: &'static str,
         call: impl IntoFuture<Output = Result<T, DriverError>>,
     ) -> Result<Result<T, DriverError>> {
-        let error = match tokio::time::timeout(self.timeout, call.into_future()).await {
-            Ok(Ok(answer)) => {
+        let call = tokio::time::timeout(self.timeout, call.into_future());
+        let error = match select(pin!(call), pin!(self.link.gone())).await {
+            Either::Left((Ok(Ok(answer)), _)) => {
                 self.link.answered();
                 return Ok(Ok(answer));
             }
-            Ok(Err(error)) => match classify(&error) {
+            Either::Left((Ok(Err(error)), _)) => match classify(&error) {
                 outage if outage.is_retryable() && outage.kind() != ErrorKind::Contention => outage,
                 _ => return Ok(Err(error)),
             },
-            Err(_) => Error::new(ErrorKind::Timeout)
+            Either::Left((Err(_), _)) => Error::new(ErrorKind::Timeout)
                 .store("mongo")
                 .hint(format!("the server took longer than {:?}", self.timeout)),
+            Either::Right(_) => Error::new(ErrorKind::Unavailable)
+                .store("mongo")
+                .hint("no server that takes writes can be reached"),
         };
         self.link.failed();
         Err(error.operation(operation))

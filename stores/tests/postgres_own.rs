@@ -251,9 +251,11 @@ async fn a_connection_that_the_server_ends_is_an_outage_that_is_over_at_once() {
     place
         .run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
         .await;
-    let error = store.get(&key("a")).await.map(drop);
-    if let Err(error) = error {
-        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    // Whoever is given one of them first finds out.
+    for _ in 0..10 {
+        if let Err(error) = store.get(&key("a")).await {
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        }
     }
     back(&store).await;
 }

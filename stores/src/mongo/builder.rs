@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cloakroom_core::{Error, ErrorKind, Result};
+#[cfg(doc)]
+use cloakroom_core::ErrorKind;
+use cloakroom_core::{Error, Result};
 use mongodb::{
     Client, Collection, Database,
     bson::doc,
@@ -71,8 +73,8 @@ impl MongoStoreBuilder {
 
     /// Sets the deadline of each operation, from 1 ms. The default is 4 seconds.
     ///
-    /// In an outage the driver looks for a server for half of it, unless the address says otherwise
-    /// (`serverSelectionTimeoutMS`).
+    /// Once the server is known to be away, an operation gives up after 300 ms. Until then the driver looks for a server
+    /// for half of this time, unless the address says otherwise (`serverSelectionTimeoutMS`).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
