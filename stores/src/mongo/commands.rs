@@ -61,6 +61,11 @@ pub(super) fn value_only() -> Document {
     doc! { "_id": 0, "v": 1 }
 }
 
+/// Shows of a changed document whether the condition held, and its value if not.
+pub(super) fn outcome() -> Document {
+    doc! { "_id": 0, "s": 1, "v": { "$cond": ["$s", { "$literal": null }, "$v"] } }
+}
+
 /// Writes a value with its end.
 pub(super) fn write(value: &[u8], ttl: Ttl) -> Vec<Document> {
     let end = literal(end_of(ttl.duration()));
@@ -113,13 +118,14 @@ pub(super) fn indexes() -> Vec<IndexModel> {
     ]
 }
 
-/// All of one stage: every operand is what was there before it.
+/// All of one stage: every operand is what was there before it. `s` says whether the condition held.
 fn change_if(expected: &[u8], value: Document, end: Document, purge: Document) -> Vec<Document> {
     let holds = doc! { "$eq": ["$v", literal(binary(expected))] };
     vec![doc! { "$set": {
         "v": { "$cond": [holds.clone(), value, "$v"] },
         "e": { "$cond": [holds.clone(), end, "$e"] },
-        "p": { "$cond": [holds, purge, "$p"] },
+        "p": { "$cond": [holds.clone(), purge, "$p"] },
+        "s": holds,
     } }]
 }
 
