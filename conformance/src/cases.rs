@@ -5,6 +5,7 @@ use futures_util::future::BoxFuture;
 use crate::{
     context::Cx,
     failure::Verdict,
+    machine::Stage,
     report::Group,
     subject::{Ability, Subject},
 };
@@ -32,6 +33,7 @@ pub(crate) struct Case {
     pub(crate) group: Group,
     pub(crate) needs: &'static [Ability],
     pub(crate) outages: Outages,
+    pub(crate) stage: Stage,
     pub(crate) name: &'static str,
     pub(crate) run: fn(Cx) -> BoxFuture<'static, Verdict>,
 }
@@ -329,10 +331,11 @@ macro_rules! table {
 /// What the cases of each block of the list have in common.
 #[allow(non_upper_case_globals)]
 mod block {
-    use super::{Ability, Case, Group, Outages};
+    use super::{Ability, Case, Group, Outages, Stage};
 
     const fn of(group: Group, needs: &'static [Ability], outages: Outages) -> Case {
-        Case { group, needs, outages, name: "", run: |_| Box::pin(async { Ok(()) }) }
+        let stage = if matches!(group, Group::Status) { Stage::Cut } else { Stage::Shared };
+        Case { group, needs, outages, stage, name: "", run: |_| Box::pin(async { Ok(()) }) }
     }
 
     pub(super) const base: Case = of(Group::Base, &[], Outages::Any);

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     env::Env,
     failure::{Failure, Verdict, check, show, show_found, show_swapped},
+    machine::{Place, Stage},
     outage::Outage,
     subject::{Ability, Subject},
 };
@@ -29,7 +30,7 @@ const NAP: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub(crate) struct Cx {
     subject: Subject,
-    env: Env,
+    place: Place,
     store: Arc<dyn Store>,
 }
 
@@ -37,10 +38,10 @@ pub(crate) struct Cx {
 pub(crate) const BOUND: Duration = Duration::from_secs(5);
 
 impl Cx {
-    pub(crate) async fn open(subject: Subject) -> Verdict<Self> {
-        let env = Env::new(subject.url.as_str());
-        let store = subject.open(&env).await?;
-        Ok(Self { subject, env, store })
+    pub(crate) async fn open(subject: Subject, stage: Stage) -> Verdict<Self> {
+        let place = Place::prepare(&subject, stage).await?;
+        let store = subject.open(&place.env).await?;
+        Ok(Self { subject, place, store })
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
@@ -54,7 +55,7 @@ impl Cx {
 
     /// An independent handle onto the same data.
     pub(crate) async fn second_handle(&self) -> Verdict<Arc<dyn Store>> {
-        self.open_handle(&self.env).await
+        self.open_handle(&self.place.env).await
     }
 
     /// A handle onto the data of another place.
@@ -64,7 +65,10 @@ impl Cx {
 
     /// How to break this case's connection.
     pub(crate) fn outage(&self) -> Verdict<Box<dyn Outage>> {
-        self.subject.make_outage(&self.env)
+        match self.subject.make_outage(&self.place.env) {
+            Some(outage) => Ok(outage),
+            None => self.place.outage(),
+        }
     }
 
     /// The length of the longest key, in bytes.
@@ -73,13 +77,13 @@ impl Cx {
     }
 
     pub(crate) fn url(&self) -> &str {
-        &self.subject.url
+        self.place.env.url()
     }
 
     /// Stores beside this one, in namespaces with names close to its own.
     pub(crate) async fn neighbours(&self) -> Verdict<Vec<Arc<dyn Store>>> {
         let mut stores = Vec::new();
-        for env in self.env.neighbours() {
+        for env in self.place.env.neighbours() {
             stores.push(self.open_handle(&env).await?);
         }
         Ok(stores)

@@ -4,15 +4,21 @@
 
 pub mod runner;
 
+mod background;
 mod cases;
 mod context;
 mod counting;
 mod env;
 mod failure;
+mod fault_proxy;
+mod machine;
 mod operation;
 mod outage;
+mod port;
 mod reference;
 mod report;
+#[cfg(feature = "servers")]
+mod server;
 mod subject;
 mod switch;
 mod tests_macro;
@@ -21,6 +27,7 @@ pub use crate::{
     counting::{Counting, Counts},
     env::Env,
     failure::Failure,
+    fault_proxy::{FaultProxy, Traffic},
     operation::Operation,
     outage::Outage,
     reference::{Plain, Reference},
@@ -28,4 +35,10 @@ pub use crate::{
     runner::run,
     subject::{Ability, Subject},
     switch::{Call, Pause, Switch},
+};
+
+#[cfg(feature = "servers")]
+pub use crate::server::{
+    Server,
+    running::{Node, Running},
 };

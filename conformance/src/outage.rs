@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cloakroom_core::{Store, async_trait};
 
-use crate::switch::Switch;
+use crate::{fault_proxy::FaultProxy, switch::Switch};
 
 /// Takes the backend of one case away and brings it back: what the cases of the group `status` break connections with.
 ///
@@ -58,6 +58,18 @@ impl<S: Store> Outage for Switch<S> {
 
     async fn end(&self) {
         self.connect();
+    }
+}
+
+/// Refuses every connection and heals.
+#[async_trait]
+impl Outage for FaultProxy {
+    async fn begin(&self) {
+        self.refuse().await;
+    }
+
+    async fn end(&self) {
+        self.heal().await;
     }
 }
 

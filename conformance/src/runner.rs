@@ -14,6 +14,7 @@ use crate::{
     context::Cx,
     env::Env,
     failure::{Failure, Verdict},
+    machine::Stage,
     report::{CaseReport, Outcome, Report, Tested},
     subject::{Ability, Subject},
 };
@@ -59,8 +60,8 @@ impl Subject {
     /// A case that panics or does not end before the [`deadline`](Self::deadline) has failed. Time is tokio's: a
     /// runtime with a paused clock runs the cases without waiting.
     pub async fn run(&self) -> Report {
-        let guarantee = match self.open(&Env::new(self.url.as_str())).await {
-            Ok(store) => Guarantee::of(&*store),
+        let guarantee = match Cx::open(self.clone(), Stage::Shared).await {
+            Ok(cx) => Guarantee::of(cx.store()),
             // Every case fails for the same reason, and says so.
             Err(_) => Guarantee::LastWriterWins,
         };
@@ -92,7 +93,7 @@ impl Subject {
 /// Runs one case under its deadline, in a task so that a panic is a failure like any other.
 async fn judge(subject: Subject, case: &'static Case) -> Verdict {
     let deadline = subject.deadline;
-    let mut task = tokio::spawn(async move { (case.run)(Cx::open(subject).await?).await });
+    let mut task = tokio::spawn(async move { (case.run)(Cx::open(subject, case.stage).await?).await });
     match timeout(deadline, &mut task).await {
         Ok(Ok(verdict)) => verdict,
         Ok(Err(error)) => Err(Failure::new(

@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use crate::{
     env::Env,
     failure::{Failure, Verdict},
+    machine::Source,
     outage::Outage,
 };
 
@@ -74,6 +75,7 @@ pub struct Subject {
     pub(crate) parallel: usize,
     pub(crate) longest_key: usize,
     outage: Option<Arc<MakeOutage>>,
+    pub(crate) source: Option<Arc<dyn Source>>,
 }
 
 impl Subject {
@@ -110,6 +112,7 @@ impl Subject {
             parallel: 8,
             longest_key: Key::MAX_LEN,
             outage: None,
+            source: None,
         }
     }
 
@@ -179,14 +182,30 @@ impl Subject {
         self
     }
 
+    /// Sets the server that the store talks to: every case gets its address by [`Env::url`], and the cases about
+    /// outages and those of the group `server` are called for.
+    ///
+    /// Cases share one server, except those that stop, pause or empty it.
+    #[cfg(feature = "servers")]
+    #[must_use]
+    pub fn server(mut self, server: crate::Server) -> Self {
+        self.source = Some(Arc::new(server));
+        self
+    }
+
+    /// Whether connections can be broken.
     pub(crate) const fn has_outage(&self) -> bool {
+        self.outage.is_some() || self.source.is_some()
+    }
+
+    /// Whether the subject itself says how they are broken.
+    pub(crate) const fn has_outage_of_its_own(&self) -> bool {
         self.outage.is_some()
     }
 
-    /// Makes the outage of one case.
-    pub(crate) fn make_outage(&self, env: &Env) -> Verdict<Box<dyn Outage>> {
-        let none = || Failure::new("a case about outages runs where one is given", "none is");
-        self.outage.as_ref().map(|make| make(env)).ok_or_else(none)
+    /// Makes the outage of one case, if the subject says how.
+    pub(crate) fn make_outage(&self, env: &Env) -> Option<Box<dyn Outage>> {
+        self.outage.as_ref().map(|make| make(env))
     }
 
     /// Opens one handle onto the data of `env`.

@@ -12,7 +12,10 @@
 /// }
 /// ```
 ///
-/// - `server`: where the store's backend comes from. `none`, for a store that lives inside the process.
+/// - `server`: where the store's backend comes from. `none`, for a store that lives inside the process; or, with the
+///   feature `servers`, anything that can be called and returns a [`Server`](crate::Server): `Server::redis`,
+///   `|| Server::redis().arg("--maxmemory").arg("64mb")`. Its address is [`Env::url`](crate::Env::url). The cases of
+///   `status` are then written also without an `outage`: they break connections by a proxy.
 /// - `open`: a closure from [`Env`](crate::Env) to a future of `Result<S, E>`, with `S` a
 ///   [`Store`](cloakroom_core::Store) and `E` anything that can be displayed. It is called at least once for each
 ///   test, and again with a clone of the same `Env` for a second handle onto the same data. Each test has a runtime
@@ -54,7 +57,7 @@
 /// ```compile_fail
 /// # use cloakroom_conformance::{Env, Reference, conformance_tests};
 /// conformance_tests! {
-///     server: cloud,                               // unknown server `cloud`
+///     server: cloud,                               // no such function
 ///     open: |env: Env| async move { Ok::<_, cloakroom_core::Error>(env.shared(Reference::new)) },
 ///     abilities: [],
 /// }
@@ -185,10 +188,20 @@ macro_rules! conformance_tests {
         }
         $crate::conformance_tests! { @select [no no no no] $($ability)* }
     };
-    // A server becomes another arm like the one above, with the server's address given to the subject.
-    (server: $unknown:ident $($rest:tt)*) => {
-        ::core::compile_error!(::core::concat!(
-            "unknown server `", ::core::stringify!($unknown), "`: expected `none`"
-        ));
+    (
+        server: $server:expr,
+        open: $open:expr,
+        abilities: [$($ability:ident),* $(,)?]
+        $(, longest_key: $longest_key:expr)?
+        $(, outage: $outage:expr)? $(,)?
+    ) => {
+        #[allow(dead_code)]
+        fn conformance_subject() -> $crate::Subject {
+            $crate::Subject::new($open, [$($crate::conformance_tests!(@ability $ability)),*])
+                .server(($server)())
+                $(.longest_key($longest_key))?
+                $(.outage($outage))?
+        }
+        $crate::conformance_tests! { @select [no no no yes] $($ability)* }
     };
 }

@@ -123,6 +123,10 @@ impl Engine {
         }))))
     }
 
+    pub(crate) const fn settings(&self) -> &Arc<Settings> {
+        &self.0
+    }
+
     /// Returns what the store can promise to parallel requests.
     #[must_use]
     pub fn guarantee(&self) -> Guarantee {
@@ -199,15 +203,16 @@ pub(crate) async fn load(handle: &Arc<Handle>) -> Result<()> {
 /// Loads; if that fails, asks the outage policy and the application whether the request may go on without.
 async fn load_or_fall_back(handle: &Arc<Handle>) -> Result<()> {
     let Err(error) = load_once(handle).await else { return Ok(()) };
-    if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) {
+    if error.kind().is_outage() {
         event::outage(&error);
-        if handle.settings.on_outage.decide(&error) == Fallback::Anonymous {
-            handle.lock().refuse(Refusal::Unloaded, handle.blank());
+        if handle.settings.on_outage.fallback(&error) == Fallback::Anonymous {
+            handle.lock().refuse(Refusal::Outage, handle.blank());
             return Ok(());
         }
     }
+    let refusal = if error.kind().is_outage() { Refusal::Outage } else { Refusal::Unloaded };
     recover(handle, error).await?;
-    handle.lock().refuse(Refusal::Unloaded, handle.blank());
+    handle.lock().refuse(refusal, handle.blank());
     Ok(())
 }
 

@@ -22,6 +22,7 @@ mod commit;
 mod config;
 mod cookie;
 mod data;
+mod devices;
 mod document;
 #[cfg(feature = "encrypt")]
 mod encrypt;
@@ -61,6 +62,7 @@ pub use crate::{
     config::Builder,
     cookie::{CookieConfig, CookieOptions, SameSite},
     data::{Data, DataMut},
+    devices::UserSession,
     engine::{Commit, Engine, RequestHead},
     error::{Error, ErrorKind, Result},
     expiry::Expiry,

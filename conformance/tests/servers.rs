@@ -1,0 +1,142 @@
+//! Servers: the three ways to one, what can be done to it, and that nothing of it is left.
+#![cfg(feature = "servers")]
+
+use std::{
+    io::{Read, Write},
+    net::{TcpStream, ToSocketAddrs},
+    time::Duration,
+};
+
+use cloakroom_conformance::{Running, Server};
+
+/// Host and port of a URL.
+fn address(url: &str) -> String {
+    let after = url.split_once("://").map_or(url, |(_, after)| after);
+    let host = after.split(['/', '?']).next().unwrap_or_default();
+    host.rsplit('@').next().unwrap_or_default().to_owned()
+}
+
+/// Asks a Redis server one thing, and returns the first line of what it answers.
+fn ask(url: &str, words: &[&str]) -> std::io::Result<String> {
+    let address = address(url).to_socket_addrs()?.next().expect("a name leads to an address");
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+    stream.set_read_timeout(Some(Duration::from_millis(500)))?;
+    let mut request = format!("*{}\r\n", words.len());
+    for word in words {
+        request += &format!("${}\r\n{word}\r\n", word.len());
+    }
+    stream.write_all(request.as_bytes())?;
+    let mut answer = [0; 1024];
+    let read = stream.read(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer[..read]).lines().next().unwrap_or_default().to_owned())
+}
+
+fn listens(running: &Running) -> bool {
+    TcpStream::connect(address(running.url())).is_ok()
+}
+
+#[tokio::test]
+async fn a_server_stops_and_starts_at_the_same_address() {
+    let redis = Server::redis().start().await.unwrap();
+    let url = redis.url().to_owned();
+    assert_eq!(ask(&url, &["PING"]).unwrap(), "+PONG");
+    redis.stop().await.unwrap();
+    assert!(ask(&url, &["PING"]).is_err());
+    redis.start().await.unwrap();
+    assert_eq!(redis.url(), url);
+    assert_eq!(ask(&url, &["PING"]).unwrap(), "+PONG");
+}
+
+#[tokio::test]
+async fn a_killed_server_comes_back() {
+    let redis = Server::redis().start().await.unwrap();
+    for _ in 0..2 {
+        redis.kill().await.unwrap();
+        assert!(ask(redis.url(), &["PING"]).is_err());
+        redis.start().await.unwrap();
+        assert_eq!(ask(redis.url(), &["PING"]).unwrap(), "+PONG");
+    }
+}
+
+#[tokio::test]
+async fn a_paused_server_accepts_and_does_not_answer() {
+    let redis = Server::redis().start().await.unwrap();
+    redis.pause().await.unwrap();
+    assert!(listens(&redis));
+    assert!(ask(redis.url(), &["PING"]).is_err());
+    redis.resume().await.unwrap();
+    assert_eq!(ask(redis.url(), &["PING"]).unwrap(), "+PONG");
+}
+
+#[tokio::test]
+async fn a_server_ends_with_its_last_handle() {
+    let redis = Server::redis().start().await.unwrap();
+    let url = redis.url().to_owned();
+    let clone = redis.clone();
+    drop(redis);
+    assert_eq!(ask(&url, &["PING"]).unwrap(), "+PONG");
+    drop(clone);
+    assert!(ask(&url, &["PING"]).is_err());
+}
+
+#[tokio::test]
+async fn a_server_ends_when_a_test_panics() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let task = tokio::spawn(async move {
+        let redis = Server::redis().start().await.unwrap();
+        tell.send(redis.url().to_owned()).unwrap();
+        std::panic::resume_unwind(Box::new("as a failing assertion does"));
+    });
+    assert!(task.await.unwrap_err().is_panic());
+    assert!(ask(&told.recv().unwrap(), &["PING"]).is_err());
+}
+
+#[tokio::test]
+async fn a_shared_server_is_one_and_is_left_running() {
+    let (one, two) = (Server::redis().shared().await.unwrap(), Server::redis().shared().await.unwrap());
+    assert_eq!(one.url(), two.url());
+    let failure = one.kill().await.unwrap_err();
+    assert!(failure.to_string().contains("others use"), "{failure}");
+    assert_eq!(ask(two.url(), &["PING"]).unwrap(), "+PONG");
+}
+
+#[tokio::test]
+async fn arguments_and_files_reach_the_server() {
+    let redis = Server::redis()
+        .file("users.acl", "user default on nopass ~* &* +@all\nuser ada on >wonder ~* +@all\n")
+        .arg("--aclfile")
+        .arg("{dir}/users.acl")
+        .start()
+        .await
+        .unwrap();
+    assert_eq!(ask(redis.url(), &["AUTH", "ada", "wonder"]).unwrap(), "+OK");
+    assert!(ask(redis.url(), &["AUTH", "ada", "blunder"]).unwrap().starts_with("-WRONGPASS"));
+}
+
+#[tokio::test]
+async fn a_proxy_stands_before_a_server() {
+    let redis = Server::redis().shared().await.unwrap();
+    let (proxy, url) = redis.proxied().await.unwrap();
+    assert_eq!(ask(&url, &["PING"]).unwrap(), "+PONG");
+    assert_eq!((proxy.traffic().connections, proxy.traffic().round_trips), (1, 1));
+    proxy.refuse().await;
+    assert!(ask(&url, &["PING"]).is_err());
+    proxy.heal().await;
+    assert_eq!(ask(&url, &["PING"]).unwrap(), "+PONG");
+}
+
+#[tokio::test]
+async fn every_kind_stops_and_starts_and_tells_what_it_is() {
+    for (server, product) in [(Server::postgres(), "PostgreSQL"), (Server::mariadb(), "MariaDB")] {
+        let running = server.start().await.unwrap();
+        assert_eq!(running.product(), product);
+        running.kill().await.unwrap();
+        assert!(!listens(&running));
+        running.start().await.unwrap();
+        assert!(listens(&running));
+        running.pause().await.unwrap();
+        running.resume().await.unwrap();
+        running.stop().await.unwrap();
+        running.start().await.unwrap();
+    }
+}

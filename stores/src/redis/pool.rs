@@ -1,0 +1,135 @@
+//! A pool of connections that the application has anyway, in place of the one that all share.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use cloakroom_core::{Error, ErrorKind, Result, StatusSender};
+use deadpool_redis::{Pool, PoolError};
+use redis::{Cmd, RedisError, Value};
+use tokio::{
+    sync::Notify,
+    task::JoinHandle,
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{
+    backoff::Backoff,
+    classify::{STORE, classify, has_code},
+    link::{Failure, Timeouts},
+    server::{self, Server},
+};
+
+/// How long the server may take to answer whether it is still there.
+const PING: Duration = Duration::from_millis(500);
+
+/// A pool, and the task that says whether its server is there: it ends with the pool.
+pub(super) struct Pooled {
+    shared: Arc<Shared>,
+    prober: JoinHandle<()>,
+}
+
+struct Shared {
+    pool: Pool,
+    timeouts: Timeouts,
+    status: Arc<StatusSender>,
+    /// A command failed in a way that makes one doubt that the server is there.
+    doubt: Notify,
+}
+
+impl Pooled {
+    /// Takes a connection and asks the server who it is.
+    pub(super) async fn open(
+        pool: Pool,
+        timeouts: Timeouts,
+        status: Arc<StatusSender>,
+    ) -> Result<(Self, Arc<Server>)> {
+        let shared = Arc::new(Shared { pool, timeouts, status, doubt: Notify::new() });
+        let hello = timeout(timeouts.connect, shared.exchange(&redis::cmd("HELLO"))).await;
+        let hello = hello.map_err(|_| overdue(ErrorKind::Unavailable))??;
+        let server = Arc::new(server::introduced(hello)?);
+        shared.status.connected();
+        let prober = tokio::spawn(keep(Arc::clone(&shared)));
+        Ok((Self { shared, prober }, server))
+    }
+
+    /// Takes a connection, sends a command once and returns its reply.
+    pub(super) async fn send(&self, command: &Cmd) -> Result<Value, Failure> {
+        let reply = match timeout(self.shared.timeouts.response, self.shared.exchange(command)).await {
+            Ok(reply) => reply,
+            Err(_) => Err(Failure::NotSent(overdue(ErrorKind::Timeout))),
+        };
+        if let Err(failure) = &reply
+            && is_doubtful(failure)
+        {
+            self.shared.doubt.notify_one();
+        }
+        reply
+    }
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        self.prober.abort();
+    }
+}
+
+impl fmt::Debug for Pooled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("max_size", &self.shared.pool.status().max_size).finish()
+    }
+}
+
+impl Shared {
+    async fn exchange(&self, command: &Cmd) -> Result<Value, Failure> {
+        let mut connection = self.pool.get().await.map_err(|error| Failure::NotSent(of_pool(error)))?;
+        let reply = connection.send_packed_command(command).await.and_then(Value::extract_error);
+        reply.map_err(Failure::Sent)
+    }
+
+    async fn answers(&self) -> bool {
+        matches!(timeout(PING, self.exchange(&redis::cmd("PING"))).await, Ok(Ok(_)))
+    }
+}
+
+/// Looks whether the server is there when a command makes one doubt it, and then until it is again.
+async fn keep(shared: Arc<Shared>) {
+    loop {
+        shared.doubt.notified().await;
+        let (began, mut backoff) = (Instant::now(), Backoff::default());
+        loop {
+            let started = Instant::now();
+            if shared.answers().await {
+                shared.status.connected();
+                break;
+            }
+            shared.status.disconnected();
+            sleep_until(started + backoff.next(began.elapsed())).await;
+        }
+    }
+}
+
+fn is_doubtful(failure: &Failure) -> bool {
+    match failure {
+        Failure::NotSent(error) => matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout),
+        Failure::Sent(error) => error.is_io_error() || is_unable(error),
+    }
+}
+
+fn is_unable(error: &RedisError) -> bool {
+    error.is_unrecoverable_error() || has_code(error, "LOADING")
+}
+
+fn of_pool(error: PoolError) -> Error {
+    match error {
+        PoolError::Backend(error) => match classify(error) {
+            error if error.kind() == ErrorKind::Timeout => overdue(ErrorKind::Unavailable),
+            error => error,
+        },
+        PoolError::Timeout(_) => overdue(ErrorKind::Timeout),
+        PoolError::Closed => Error::new(ErrorKind::Unavailable).store(STORE).hint("the pool was closed"),
+        _ => Error::config("pool", "must be made with a runtime, and hooks that do not fail").store(STORE),
+    }
+}
+
+fn overdue(kind: ErrorKind) -> Error {
+    Error::new(kind).store(STORE).hint("no connection of the pool answered in time; is it large enough?")
+}
