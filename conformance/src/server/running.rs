@@ -13,6 +13,7 @@ use crate::{
         address::Parts,
         container::Container,
         kind::Kind,
+        members,
         probe::{Product, Question, Wire},
         process::Process,
         shared,
@@ -179,7 +180,13 @@ impl Running {
         for done in futures_util::future::join_all(deeds).await {
             done?;
         }
-        Ok(())
+        let (kind, ports) = (self.0.kind, self.0.nodes.iter().map(Node::port).collect::<Vec<_>>());
+        match deed {
+            Deed::Start | Deed::Resume => {
+                background::run(async move { members::settle(kind, &ports).await }).await
+            }
+            Deed::Stop | Deed::Kill | Deed::Pause => Ok(()),
+        }
     }
 }
 
