@@ -6,6 +6,8 @@ mod memory;
 #[cfg(feature = "metrics")]
 mod metered;
 mod migrating;
+#[cfg(feature = "mongo")]
+mod mongo;
 #[cfg(feature = "mysql")]
 mod mysql;
 #[cfg(feature = "postgres")]
@@ -29,6 +31,8 @@ pub use cloakroom_core::*;
 pub use crate::memory::{MemoryStats, MemoryStore, MemoryStoreBuilder};
 #[cfg(feature = "metrics")]
 pub use crate::metered::Metered;
+#[cfg(feature = "mongo")]
+pub use crate::mongo::{Acknowledge, MongoStore, MongoStoreBuilder};
 #[cfg(feature = "mysql")]
 pub use crate::mysql::{MySqlStore, MySqlStoreBuilder};
 #[cfg(feature = "postgres")]
