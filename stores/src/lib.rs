@@ -15,6 +15,8 @@ mod postgres;
 mod prefixed;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "postgres")]
+pub mod shape;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod sql;
 #[cfg(feature = "sqlite")]

@@ -26,6 +26,7 @@ use sqlx::{
     query::Query,
 };
 
+pub(crate) use self::fault::classify;
 use self::schema::Statements;
 use crate::{
     sql::{Line, Link, Names, PAGE, Preparing, Quote, Sql, TIMEOUT, key_of, user_bytes},
@@ -523,7 +524,7 @@ fn options(url: &str) -> Result<PgConnectOptions> {
 }
 
 /// Asks whether the server is there and takes writes. As a simple query, which every pooler passes on.
-fn probe(conn: &mut PgConnection) -> BoxFuture<'_, sqlx::Result<bool>> {
+pub(crate) fn probe(conn: &mut PgConnection) -> BoxFuture<'_, sqlx::Result<bool>> {
     Box::pin(async move {
         let sql = "SELECT NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off'";
         sqlx::raw_sql(sql).fetch_one(conn).await?.try_get(0)
