@@ -18,6 +18,7 @@ mod expiry;
 mod handles;
 mod indexed;
 mod keys;
+mod logs;
 mod model;
 mod outage;
 mod parallel;
@@ -57,6 +58,11 @@ pub(crate) enum Outages {
 }
 
 impl Case {
+    /// Whether it is about what is logged: such cases are called so, and hear everything.
+    pub(crate) fn listens(&self) -> bool {
+        self.name.starts_with("a_log_")
+    }
+
     pub(crate) fn is_called_for(&self, subject: &Subject) -> bool {
         let outages = match self.outages {
             Outages::Any => true,
@@ -148,6 +154,9 @@ macro_rules! for_each_case {
                     a_dropped_set_leaves_no_value_without_its_ttl,
                     a_dropped_destroy_leaves_the_value_or_nothing,
                     a_dropped_call_leaves_the_others_their_own_answers,
+                ]
+                logs: [
+                    a_log_shows_neither_key_nor_value,
                 ]
                 model: [
                     a_random_walk_agrees_with_the_model,
@@ -310,6 +319,9 @@ macro_rules! for_each_case {
                     what_was_stored_before_an_outage_is_there_after_it,
                     a_write_that_an_outage_failed_is_whole_or_not_there,
                     a_write_that_an_outage_failed_does_not_come_late,
+                ]
+                logs: [
+                    a_log_of_an_outage_shows_neither_key_nor_value,
                 ]
             }
             status_atomic {

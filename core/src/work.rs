@@ -132,7 +132,7 @@ impl<'h> Work<'h> {
         };
         // Encoded while locked: this is pure computation, and the view need not be copied for it.
         let bytes = settings.profile.records.encode(&key, &meta, &state.record.data)?;
-        let ttl = settings.expiry.left(&meta, now).unwrap_or(Ttl::MIN);
+        let ttl = settings.ttl_left(&meta, now).unwrap_or(Ttl::MIN);
         if bytes.len() > SOFT_LIMIT {
             event::large(&key, bytes.len());
         }
