@@ -10,7 +10,12 @@ use std::{
 
 fn quickstart(port: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_quickstart"));
-    command.env("PORT", port).env("SESSION_URL", "memory:").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .env("PORT", port)
+        .env("SESSION_URL", "memory:")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
@@ -77,7 +82,8 @@ fn a_taken_port_is_one_line_and_exit_code_1() {
 /// Sends a request with the cookie, if there is one, and returns the answer.
 fn ask(address: &str, request: &str, cookie: &str) -> String {
     let mut connection = TcpStream::connect(address).unwrap();
-    let head = format!("{request}\r\nHost: {address}\r\nCookie: {cookie}\r\nContent-Length: 0\r\nConnection: close");
+    let head =
+        format!("{request}\r\nHost: {address}\r\nCookie: {cookie}\r\nContent-Length: 0\r\nConnection: close");
     connection.write_all(format!("{head}\r\n\r\n").as_bytes()).unwrap();
     let mut answer = String::new();
     connection.read_to_string(&mut answer).unwrap();
@@ -100,7 +106,10 @@ fn sessions_in_a_file_survive_the_end_of_the_program() {
     drop(running);
     std::fs::remove_dir_all(&folder).unwrap();
     let stranger = page.contains("set-cookie: ");
-    assert!(page.starts_with("HTTP/1.1 200 OK") && page.contains("aria-label=\"Count\">1<") && !stranger, "{page}");
+    assert!(
+        page.starts_with("HTTP/1.1 200 OK") && page.contains("aria-label=\"Count\">1<") && !stranger,
+        "{page}"
+    );
     let id = cookie.split_once('=').unwrap().1;
     assert!(!page.contains(id));
 }

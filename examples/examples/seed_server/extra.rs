@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use axum::{Json, Router, extract::Query, routing::get};
-use cloakroom::{Result, Save, Session};
+use cloakroom::{Result, Save, Session, SessionId};
 use serde_json::{Map, Value, json};
 
 use super::answer::Answer;
@@ -36,7 +36,10 @@ pub(crate) fn data(session: &Session) -> Result<Value> {
 }
 
 async fn show(session: Session) -> Answer<Json<Value>> {
-    Ok(Json(json!({ "id": session.ensure_id().await?.expose(), "session": data(&session)? })))
+    // A session that may not be written has no id to show.
+    let id = if session.writable().is_ok() { Some(session.ensure_id().await?) } else { None };
+    let id = id.as_ref().map(SessionId::expose);
+    Ok(Json(json!({ "id": id, "session": data(&session)? })))
 }
 
 fn increment(session: &Session) -> Answer<u64> {

@@ -87,7 +87,7 @@ async fn what_javascript_writes_and_others_cannot_read_is_kept() {
 #[tokio::test]
 async fn ids_that_are_none_are_looked_up_nowhere() {
     let visitor = Visitor::at("plain");
-    for id in ["", "..", "a b", "koa:sess:*", "A\u{7f}", "%41%41", &"A".repeat(5000)] {
+    for id in ["", "..", "a b", "koa:sess:*", "%41%41", &"A".repeat(5000)] {
         visitor.send("/get", &[("cookie", &signed(SID, id, "another key"))]).await.ok();
     }
     assert!(visitor.log().await.is_empty());

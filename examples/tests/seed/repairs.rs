@@ -230,3 +230,14 @@ async fn nothing_runs_on_after_an_outage() {
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     assert_eq!(tasks, 0);
 }
+
+/// The ancestor takes the cookie of an unknown id back at once. A slow answer to an id from before a login would then take
+/// away the cookie that the login has set meanwhile, so here it is replaced when something is written, and left till then.
+#[tokio::test]
+async fn an_unknown_id_is_not_answered_until_something_is_written() {
+    let visitor = Visitor::at("plain");
+    let unknown = signed(SID, &"A".repeat(32), "keys");
+    visitor.send("/get", &[("cookie", &unknown)]).await.ok().sets_nothing();
+    assert_eq!(visitor.log().await, ["get"]);
+    assert_eq!(visitor.send("/inc", &[("cookie", &unknown)]).await.cookies.len(), 2);
+}

@@ -77,14 +77,6 @@ async fn an_unknown_id_is_never_adopted() {
 }
 
 #[tokio::test]
-async fn an_unknown_id_that_nothing_is_written_to_is_taken_back() {
-    let visitor = Visitor::at("plain");
-    let answer = visitor.send("/get", &[("cookie", &signed(SID, &"A".repeat(32), "keys"))]).await;
-    answer.ok().takes_back(SID);
-    assert_eq!(visitor.log().await, ["get"]);
-}
-
-#[tokio::test]
 async fn an_id_that_the_application_names_is_loaded_and_an_unknown_one_is_not_adopted() {
     let mut visitor = Visitor::at("main");
     let id = visitor.get("/session/get").await.cookie(TEST_SID).value.clone();
