@@ -44,3 +44,10 @@ pub use crate::redis::{RedisStore, RedisStoreBuilder};
 #[cfg(feature = "sqlite")]
 pub use crate::sqlite::{SqliteStore, SqliteStoreBuilder};
 pub use crate::{migrating::Migrating, prefixed::Prefixed, timeout::Timeout};
+
+/// The code in the guide, compiled with the tests.
+#[cfg(all(doctest, feature = "axum", feature = "node", feature = "postgres", feature = "redis"))]
+mod pages {
+    #[doc = include_str!("../../docs/from-node.md")]
+    struct FromNode;
+}

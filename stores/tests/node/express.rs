@@ -7,7 +7,7 @@ use crate::{
     rules::{self, shared_tests},
 };
 
-const EXPRESS: Kind =
+pub(crate) static EXPRESS: Kind =
     Kind { program: "express", prefix: "sess:", profile: |secrets| Profile::express(secrets.iter().copied()) };
 
 shared_tests!(&EXPRESS);

@@ -7,7 +7,7 @@ use crate::{
     rules::{self, shared_tests},
 };
 
-const KOA: Kind =
+pub(crate) static KOA: Kind =
     Kind { program: "koa", prefix: "koa:sess:", profile: |secrets| Profile::koa(secrets.iter().copied()) };
 
 shared_tests!(&KOA);
