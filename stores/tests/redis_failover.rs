@@ -10,7 +10,9 @@ use std::{
 };
 
 use axum::{Router, body::Body, http::Request, routing::get};
-use cloakroom::{AtomicStore, ErrorKind, IndexedStore, Key, RedisStore, Session, SessionLayer, Store, Swapped};
+use cloakroom::{
+    AtomicStore, ErrorKind, IndexedStore, Key, RedisStore, Session, SessionLayer, Store, Swapped,
+};
 use cloakroom_conformance::{Node, Running, Server};
 use tokio::{
     task::JoinSet,
@@ -164,7 +166,9 @@ async fn no_handler_sees_a_planned_failover_of_every_master_of_a_cluster() {
         let mut inside = inside(replica.url()).await;
         let _: () = ask(&mut inside, "CLUSTER FAILOVER").await;
         let over = async {
-            while ask::<Vec<redis::Value>>(&mut inside, "ROLE").await[0] != redis::Value::BulkString("master".into()) {
+            while ask::<Vec<redis::Value>>(&mut inside, "ROLE").await[0]
+                != redis::Value::BulkString("master".into())
+            {
                 sleep(Duration::from_millis(5)).await;
             }
         };

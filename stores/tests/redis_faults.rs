@@ -94,7 +94,12 @@ impl Load {
         let (stop, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let mut tasks = JoinSet::new();
         for task in 0..16 {
-            tasks.spawn(count_up(store.clone(), key(&format!("s{task}")), Arc::clone(&stop), Arc::clone(&done)));
+            tasks.spawn(count_up(
+                store.clone(),
+                key(&format!("s{task}")),
+                Arc::clone(&stop),
+                Arc::clone(&done),
+            ));
         }
         Self { tasks, stop, done }
     }

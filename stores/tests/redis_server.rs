@@ -280,10 +280,7 @@ async fn what_cannot_be_connected_is_an_error_of_the_right_kind_without_the_pass
         (RedisStore::builder().connect_timeout(Duration::ZERO).connect(&refused).await, ErrorKind::Config),
         (RedisStore::builder().max_value_bytes(0).connect(&refused).await, ErrorKind::Config),
         (
-            RedisStore::builder()
-                .root_certificates("canary")
-                .connect("rediss://me:canary@host")
-                .await,
+            RedisStore::builder().root_certificates("canary").connect("rediss://me:canary@host").await,
             ErrorKind::Config,
         ),
     ];

@@ -11,6 +11,7 @@ use redis::{
     Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
     TlsCertificates,
 };
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::{
     RedisStore,
@@ -239,8 +240,15 @@ impl RedisStoreBuilder {
         if client_tls.is_none() && root_cert.is_none() {
             return Client::open(info).map_err(classify);
         }
-        Client::build_with_tls(info, self.certificates.clone()).map_err(|_| {
-            Error::config("root_certificates", "a certificate or a key is not valid pem").store(STORE)
+        // The driver takes a text without any certificate for trust in nobody.
+        let is_empty = |pem: &Vec<u8>| CertificateDer::pem_slice_iter(pem).next().is_none();
+        let made = match root_cert.as_ref().is_some_and(is_empty) {
+            true => None,
+            false => Client::build_with_tls(info, self.certificates.clone()).ok(),
+        };
+        made.ok_or_else(|| {
+            let cure = "must be certificates in pem, and so must a client's certificate and key";
+            Error::config("root_certificates", cure).store(STORE)
         })
     }
 }
