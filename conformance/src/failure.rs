@@ -20,7 +20,11 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn new(rule: impl Into<String>, seen: impl Into<String>) -> Self {
+    /// Says which rule is broken, and what was seen instead.
+    ///
+    /// For what is proved besides the cases, such as a server of a kind that the suite does not know.
+    #[must_use]
+    pub fn new(rule: impl Into<String>, seen: impl Into<String>) -> Self {
         Self { rule: rule.into(), seen: seen.into() }
     }
 

@@ -116,6 +116,10 @@ macro_rules! forward_through_around {
                 self.outer_status()
             }
 
+            fn guarantee(&self) -> cloakroom_core::Guarantee {
+                self.inner().guarantee()
+            }
+
             fn as_atomic(&self) -> Option<&dyn AtomicStore> {
                 self.inner().as_atomic().map(|_| self as &dyn AtomicStore)
             }

@@ -189,7 +189,7 @@ impl Report {
 
     fn write_markdown(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "## {}\n", self.store)?;
-        writeln!(out, "Guarantee: {}\n", guarantee_text(self.guarantee))?;
+        writeln!(out, "Guarantee: {}\n", self.guarantee.as_str())?;
         writeln!(out, "| group | passed | failed | time |\n|---|---|---|---|")?;
         for group in Group::ALL {
             let cases = || self.cases.iter().filter(|case| case.group == group);
@@ -238,7 +238,7 @@ impl Report {
             .collect();
         json!({
             "store": self.store,
-            "guarantee": guarantee_text(self.guarantee),
+            "guarantee": self.guarantee.as_str(),
             "abilities": names(&self.abilities),
             "absent": names(&self.absent()),
             "status": if self.tests_status() { "tested" } else { NO_OUTAGE },
@@ -251,13 +251,6 @@ impl Report {
 
 /// Why the status was not tested.
 const NO_OUTAGE: &str = "not tested (no outage given)";
-
-const fn guarantee_text(guarantee: Guarantee) -> &'static str {
-    match guarantee {
-        Guarantee::Strict => "strict",
-        Guarantee::LastWriterWins => "last writer wins",
-    }
-}
 
 #[cfg(test)]
 mod tests {

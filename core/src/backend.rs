@@ -99,7 +99,11 @@ impl Backend {
         self.within("destroy_user", indexed.destroy_user(user, except)).await
     }
 
-    async fn within<T>(&self, operation: &'static str, call: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(crate) async fn within<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         let mut call = pin!(call);
         // A store that answers at once, as one in memory does, needs no timer, and timers are not free.
         if let Poll::Ready(outcome) = poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await {

@@ -1,6 +1,6 @@
 //! The configuration: one builder for every adapter, and every mistake an error of `build()`.
 
-use std::{fmt, marker::PhantomData, sync::Arc, time::Duration, time::SystemTime};
+use std::{any::TypeId, fmt, marker::PhantomData, sync::Arc, time::Duration, time::SystemTime};
 
 use tokio_util::task::TaskTracker;
 
@@ -15,14 +15,15 @@ use crate::{
     hooks::{Hooks, OwnedHead},
     ids::IdSource,
     keyring::Keyring,
-    profile::Profile,
-    record::Millis,
+    no_store::NoStore,
+    profile::{Profile, ReadRenewal, Shared, Terms, Wire},
+    record::{Meta, Millis},
     session::Session,
     store::{Guarantee, Store},
     transport::{Carrier, Transport},
 };
 
-type ClockFn = dyn Fn() -> SystemTime + Send + Sync;
+pub(crate) type ClockFn = dyn Fn() -> SystemTime + Send + Sync;
 
 /// Configures sessions: `SessionLayer::new(store)` or [`Engine::builder`], then any of these, then
 /// [`build`](Self::build).
@@ -48,10 +49,13 @@ type ClockFn = dyn Fn() -> SystemTime + Send + Sync;
 #[must_use = "a builder does nothing until build() is called"]
 pub struct Builder<A = Engine> {
     store: Arc<dyn Store>,
-    cookie: CookieConfig,
+    /// The store is there for form's sake: see [`NoStore`].
+    storeless: bool,
+    profile: Profile,
+    cookie: Option<CookieConfig>,
     insecure: bool,
     transport: Option<Box<dyn Transport>>,
-    ids: Result<IdSource>,
+    ids: Option<Result<IdSource>>,
     hooks: Hooks,
     keys: Option<Keyring>,
     #[cfg(feature = "encrypt")]
@@ -71,13 +75,15 @@ pub struct Builder<A = Engine> {
 }
 
 impl<A: From<Engine>> Builder<A> {
-    pub(crate) fn new(store: impl Store) -> Self {
+    pub(crate) fn new<S: Store>(store: S) -> Self {
         Self {
             store: Arc::new(store),
-            cookie: CookieConfig::new(),
+            storeless: TypeId::of::<S>() == TypeId::of::<NoStore>(),
+            profile: Profile::native(),
+            cookie: None,
             insecure: false,
             transport: None,
-            ids: Ok(IdSource::default()),
+            ids: None,
             hooks: Hooks::default(),
             keys: None,
             #[cfg(feature = "encrypt")]
@@ -99,7 +105,19 @@ impl<A: From<Engine>> Builder<A> {
 
     /// Sets the cookie's name and attributes. The default is `__Host-sid`, `Secure; HttpOnly; SameSite=Lax; Path=/`.
     pub fn cookie(mut self, cookie: CookieConfig) -> Self {
-        self.cookie = cookie;
+        self.cookie = Some(cookie);
+        self
+    }
+
+    /// Sets the wire format: cookie, keys and records. The default is [`Profile::native`].
+    ///
+    /// A format that is not our own is shared with other programs, so some options have no place in it, and are errors
+    /// of [`build`](Self::build) together with it: [`keys`](Self::keys), since the profile has keys of its own;
+    /// `encrypt`, since the others could not read it; and an absolute end ([`Expiry::absolute`]), which their records
+    /// cannot hold. [`cookie`](Self::cookie) takes the place of the format's own cookie: begin with
+    /// [`Profile::default_cookie`].
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.profile = profile;
         self
     }
 
@@ -134,7 +152,7 @@ impl<A: From<Engine>> Builder<A> {
         F: Fn() -> R + Send + Sync + 'static,
         R: Future<Output = Result<String>> + Send + 'static,
     {
-        self.ids = IdSource::custom(alphabet, length, Arc::new(move || Box::pin(generate())));
+        self.ids = Some(IdSource::custom(alphabet, length, Arc::new(move || Box::pin(generate()))));
         self
     }
 
@@ -340,9 +358,24 @@ impl<A: From<Engine>> Builder<A> {
         if self.max_record < 1024 {
             return Err(Error::config("max_record", "must be at least 1024 bytes"));
         }
-        let profile = self.profile()?;
+        self.check_profile()?;
+        let format = self.profile.format();
+        let ids = self.ids.unwrap_or_else(|| Ok(format.ids()))?;
+        let cookie = self.cookie.unwrap_or_else(|| format.cookie());
+        let terms = Terms {
+            cookie: if self.insecure { cookie.insecure() } else { cookie },
+            ids: ids.shape(),
+            keys: self.keys.as_ref(),
+            #[cfg(feature = "encrypt")]
+            encrypt: self.encrypt.as_ref(),
+            limit: self.max_record,
+            expiry: self.expiry,
+            clock: Arc::clone(&self.clock),
+        };
+        let profile = format.wire(&terms)?;
         let backend = Backend::new(self.store, self.operation_timeout);
-        if backend.guarantee() == Guarantee::LastWriterWins {
+        let guarantee = if profile.in_cookie { Guarantee::LastWriterWins } else { backend.guarantee() };
+        if guarantee == Guarantee::LastWriterWins {
             if self.require_strict {
                 return Err(Error::config(
                     "require_strict",
@@ -351,13 +384,12 @@ impl<A: From<Engine>> Builder<A> {
             }
             event::last_writer_wins();
         }
-        let cookie = if self.insecure { self.cookie.insecure() } else { self.cookie };
-        let ids = self.ids?;
         let carrier = match self.transport {
             Some(transport) => Carrier::Custom { transport, shape: ids.shape() },
-            None => Carrier::Cookie(cookie.build(self.keys.as_ref(), ids.shape())?),
+            None => format.carrier(&terms)?,
         };
         Ok(Settings {
+            guarantee,
             gate: Gate::new(backend.store().status(), self.reconnect_timeout, self.max_waiters),
             on_outage: self.on_outage,
             backend,
@@ -374,12 +406,48 @@ impl<A: From<Engine>> Builder<A> {
         })
     }
 
-    fn profile(&self) -> Result<Profile> {
-        #[cfg(feature = "encrypt")]
-        if let Some(keys) = &self.encrypt {
-            return Profile::encrypted(self.max_record, keys);
+    /// Holds the options together to what the profile has room for.
+    fn check_profile(&self) -> Result<()> {
+        let shared = self.profile.format().shared();
+        if self.storeless != (shared == Shared::InTheCookie) {
+            return Err(Error::config(
+                "profile",
+                if self.storeless {
+                    "keeps sessions in a store: give the layer one instead of `NoStore`"
+                } else {
+                    "keeps the session in the cookie itself: give the layer `NoStore` for a store"
+                },
+            ));
         }
-        Profile::native(self.max_record)
+        if shared == Shared::No {
+            return Ok(());
+        }
+        if self.keys.is_some() {
+            return Err(Error::config(
+                "keys",
+                "are given twice: this profile has keys of its own, leave these out",
+            ));
+        }
+        #[cfg(feature = "encrypt")]
+        if self.encrypt.is_some() {
+            return Err(Error::config(
+                "encrypt",
+                "cannot go with this profile: the programs it shares its records with could not read them",
+            ));
+        }
+        if self.expiry.has_absolute_end() {
+            return Err(Error::config(
+                "expiry.absolute",
+                "cannot go with this profile: its records do not say when a session began; use an idle time alone",
+            ));
+        }
+        if shared == Shared::InTheCookie && self.transport.is_some() {
+            return Err(Error::config(
+                "transport",
+                "cannot go with this profile: its record is in the cookie",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -388,6 +456,7 @@ impl<A> fmt::Debug for Builder<A> {
         let mut debug = f.debug_struct("Builder");
         debug
             .field("store", &self.store)
+            .field("profile", &self.profile)
             .field("cookie", &self.cookie)
             .field("insecure", &self.insecure)
             .field("keys", &self.keys);
@@ -399,6 +468,7 @@ impl<A> fmt::Debug for Builder<A> {
 
 /// The configuration, checked.
 pub(crate) struct Settings {
+    pub(crate) guarantee: Guarantee,
     pub(crate) backend: Backend,
     pub(crate) gate: Gate,
     pub(crate) on_outage: OnOutage,
@@ -410,7 +480,7 @@ pub(crate) struct Settings {
     pub(crate) allow_empty: bool,
     pub(crate) save_on_server_error: bool,
     clock: Arc<ClockFn>,
-    pub(crate) profile: Profile,
+    pub(crate) profile: Wire,
     /// Commits of several steps run here, where a client that hangs up cannot stop them half-way.
     pub(crate) tasks: TaskTracker,
 }
@@ -418,9 +488,24 @@ pub(crate) struct Settings {
 impl Settings {
     /// Returns the time by the configured clock.
     pub(crate) fn now(&self) -> Millis {
-        let since_epoch = (self.clock)().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Millis::try_from(since_epoch.as_millis()).unwrap_or(Millis::MAX)
+        millis_of((self.clock)())
     }
+
+    /// Tells whether a use now renews a stored session.
+    pub(crate) fn renewal_due(&self, meta: &Meta) -> bool {
+        self.rolling
+            || match self.profile.renewal.reads {
+                ReadRenewal::WhenDue => self.expiry.renewal_due(meta, self.now()),
+                ReadRenewal::Never => false,
+                ReadRenewal::Always => true,
+            }
+    }
+}
+
+/// Returns a time as milliseconds since the Unix epoch; a time before that as zero.
+pub(crate) fn millis_of(time: SystemTime) -> Millis {
+    let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Millis::try_from(since_epoch.as_millis()).unwrap_or(Millis::MAX)
 }
 
 impl fmt::Debug for Settings {

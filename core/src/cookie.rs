@@ -7,16 +7,17 @@ use crate::{
 };
 
 mod codec;
+mod form;
 mod options;
 mod read;
 #[cfg(test)]
 mod tests;
 
-use self::codec::Lifetime;
 pub use self::options::CookieOptions;
 pub(crate) use self::{
-    codec::{CookieCodec, Ticket},
-    read::{Candidate, Candidates},
+    codec::{CookieCodec, Lifetime, Ticket},
+    form::{CookieForm, Outgoing},
+    read::Candidates,
 };
 
 /// The longest name and value together that a browser keeps, in bytes (RFC 6265bis, section 5.6).
@@ -52,8 +53,10 @@ pub struct CookieConfig {
     name: String,
     path: String,
     domain: Option<String>,
-    same_site: SameSite,
+    same_site: Option<SameSite>,
     secure: bool,
+    /// Plain http in development: neither `Secure` nor what it promises.
+    insecure: bool,
     http_only: bool,
     partitioned: bool,
     lifetime: Lifetime,
@@ -100,8 +103,9 @@ impl CookieConfig {
             name: "__Host-sid".to_owned(),
             path: "/".to_owned(),
             domain: None,
-            same_site: SameSite::Lax,
+            same_site: Some(SameSite::Lax),
             secure: true,
+            insecure: false,
             http_only: true,
             partitioned: false,
             lifetime: Lifetime::Ttl,
@@ -163,7 +167,7 @@ impl CookieConfig {
     /// [`SameSite::None`] takes away the browser's own defence against cross-site request forgery.
     #[must_use]
     pub fn same_site(mut self, same_site: SameSite) -> Self {
-        self.same_site = same_site;
+        self.same_site = Some(same_site);
         self
     }
 
@@ -185,17 +189,31 @@ impl CookieConfig {
         self
     }
 
-    /// Drops `Secure`, and with it the `__Host-` or `__Secure-` before the name, for development over plain http: the
-    /// default is then called `sid`.
+    /// Sets whether the browser sends the cookie over https alone; `true` unless set, but in the cookies that the
+    /// programs of another [`Profile`](crate::Profile) use.
+    ///
+    /// Must stay on under a name with a prefix. For development over plain http, which drops both together, call
+    /// [`Builder::insecure`](crate::Builder::insecure) instead.
     ///
     /// # Risk
-    /// Whoever can read the network can take every session, and whoever can write to it can plant one. Never call it
-    /// where real users are. Behind a proxy that ends TLS it is **not** needed: what counts is what the browser
-    /// speaks. Nor is it needed for most browsers on `http://localhost`.
+    /// With `false` whoever can read the network can take every session. Behind a proxy that ends TLS it is **not**
+    /// needed: what counts is what the browser speaks.
     #[must_use]
-    pub fn insecure(mut self) -> Self {
-        self.secure = false;
+    pub fn secure(mut self, secure: bool) -> Self {
+        self.secure = secure;
         self
+    }
+
+    /// Drops `Secure`, and with it the `__Host-` or `__Secure-` before the name: the default is then called `sid`.
+    #[must_use]
+    pub(crate) fn insecure(mut self) -> Self {
+        self.insecure = true;
+        self
+    }
+
+    /// Creates what the cookies of Node programs are unless configured: `HttpOnly` and `Path=/`, and nothing else.
+    pub(crate) fn of_node(name: &str) -> Self {
+        Self { name: name.to_owned(), same_site: None, secure: false, ..Self::new() }
     }
 
     /// Leaves `Max-Age` away, so that the cookie ends with the browser. The record in the store keeps its ttl.
@@ -213,25 +231,42 @@ impl CookieConfig {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for the first option that is wrong, by the name the user knows
     /// it by.
     pub(crate) fn build(&self, keys: Option<&Keyring>, ids: IdShape) -> Result<CookieCodec> {
-        let name = self.effective_name()?;
-        check_path(&self.path)?;
-        let domain = self.domain.as_deref().map(host_name).transpose()?;
-        let checked = Self { name: name.to_owned(), domain, ..self.clone() };
-        checked.check_promises()?;
+        let checked = self.checked()?;
+        let name = checked.name.clone();
         let signer = keys.map(|keys| keys.signer("keys")).transpose()?;
         let codec = CookieCodec::new(checked, ids, signer)?;
-        if name.len() + codec.value_len() > MAX_PAIR {
-            return Err(Error::config(
-                "cookie.name",
-                format!(
-                    "is {} bytes long: use at most {}, since browsers drop a cookie whose name and value exceed \
-                     {MAX_PAIR}",
-                    name.len(),
-                    MAX_PAIR - codec.value_len()
-                ),
-            ));
-        }
+        check_pair(&name, codec.value_len())?;
         Ok(codec)
+    }
+
+    /// Returns the options as they are sent: the name without prefixes where the cookie is insecure, the domain in its
+    /// normal form.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub(crate) fn checked(&self) -> Result<Self> {
+        let name = self.effective_name()?.to_owned();
+        check_path(&self.path)?;
+        let domain = self.domain.as_deref().map(host_name).transpose()?;
+        let checked = Self { name, domain, secure: self.secure && !self.insecure, ..self.clone() };
+        checked.check_promises()?;
+        Ok(checked)
+    }
+
+    /// Tells whether the browser sends the cookie with a request for `path` (RFC 6265bis, section 5.1.4).
+    ///
+    /// `path` is the one the browser asked for, before any router has cut off a prefix. A query is ignored. What is no
+    /// path (`*`, an authority, nothing at all) counts as `/`.
+    pub(crate) fn covers(&self, path: &str) -> bool {
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        let path = if path.starts_with('/') { path } else { "/" };
+        path.strip_prefix(&*self.path)
+            .is_some_and(|rest| rest.is_empty() || self.path.ends_with('/') || rest.starts_with('/'))
+    }
+
+    /// Returns the name as it is sent, of options that have been [checked](Self::checked).
+    pub(crate) fn sent_name(&self) -> &str {
+        &self.name
     }
 
     /// Returns the attributes, each with `; ` before it, all but `Max-Age`.
@@ -247,8 +282,10 @@ impl CookieConfig {
         if self.http_only {
             attributes.push_str("; HttpOnly");
         }
-        attributes.push_str("; SameSite=");
-        attributes.push_str(self.same_site.as_str());
+        if let Some(same_site) = self.same_site {
+            attributes.push_str("; SameSite=");
+            attributes.push_str(same_site.as_str());
+        }
         if self.partitioned {
             attributes.push_str("; Partitioned");
         }
@@ -272,7 +309,7 @@ impl CookieConfig {
                 "must not be empty, nor a prefix alone: call it `__Host-sid`, for example",
             ));
         }
-        Ok(if self.secure { &self.name } else { bare })
+        Ok(if self.insecure { bare } else { &self.name })
     }
 
     /// Holds the options to what the name's prefix, `SameSite=None` and `Partitioned` promise to browsers.
@@ -292,13 +329,20 @@ impl CookieConfig {
                  domain out",
             ));
         }
+        if !prefix.is_empty() && !self.secure {
+            return Err(Error::config(
+                "cookie.secure",
+                "must stay on under a name with a prefix: call `insecure()` on the builder for development, which \
+                 drops both",
+            ));
+        }
         if prefix.contains("Http-") && !self.http_only {
             return Err(Error::config(
                 "cookie.http_only",
                 "must stay on under a name with `__Http-` or `__Host-Http-`: choose another name, or leave it on",
             ));
         }
-        if self.same_site == SameSite::None && !self.secure {
+        if self.same_site == Some(SameSite::None) && !self.secure {
             return Err(Error::config(
                 "cookie.same_site",
                 "must not be `None` on an insecure cookie, browsers drop it: remove `insecure()`, or use `Lax`",
@@ -312,6 +356,24 @@ impl CookieConfig {
         }
         Ok(())
     }
+}
+
+/// Holds a cookie to what browsers keep.
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) naming `cookie.name`.
+pub(crate) fn check_pair(name: &str, value_len: usize) -> Result<()> {
+    if name.len() + value_len > MAX_PAIR {
+        return Err(Error::config(
+            "cookie.name",
+            format!(
+                "is {} bytes long: use at most {}, since browsers drop a cookie whose name and value exceed {MAX_PAIR}",
+                name.len(),
+                MAX_PAIR - value_len
+            ),
+        ));
+    }
+    Ok(())
 }
 
 /// Tells whether a name may hold this byte (RFC 9110, section 5.6.2).

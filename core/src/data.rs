@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use crate::{
     document::Document,
     error::{Error, ErrorKind, Result},
+    handle::{MAX_TRIES, busy},
     oplog::{Edit, Op},
     session::Session,
     value::{from_json, to_json},
@@ -78,8 +79,8 @@ impl<T: Default + Serialize + DeserializeOwned> Data<T> {
     /// Changes the data by `change`, which runs again on what another request stored, if that one came first.
     ///
     /// # Errors
-    /// [`ErrorKind::Value`] when a field is not of its type or cannot become JSON. Else as
-    /// [`Session`]'s documentation says.
+    /// [`ErrorKind::Value`] when a field is not of its type or cannot become JSON. [`ErrorKind::Contention`] when
+    /// clones of this session wrote 16 times while `change` ran. Else as [`Session`]'s documentation says.
     pub fn update(&self, change: impl Fn(&mut T) + Send + 'static) -> Result<()> {
         self.session.0.lock().check_writable()?;
         let edit: Edit = Box::new(move |document| {
@@ -88,7 +89,7 @@ impl<T: Default + Serialize + DeserializeOwned> Data<T> {
             change(&mut value);
             Ok(write_changes(document, &before, &fields(&value)?))
         });
-        loop {
+        for _ in 0..MAX_TRIES {
             let (revision, mut document) = snapshot(&self.session);
             let changed = edit(&mut document)?;
             let mut state = self.session.0.lock();
@@ -99,6 +100,7 @@ impl<T: Default + Serialize + DeserializeOwned> Data<T> {
                 return Ok(());
             }
         }
+        Err(busy("update"))
     }
 
     /// Returns the data for plain assignment. The fields that differ when the returned value is dropped are stored,

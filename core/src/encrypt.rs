@@ -139,8 +139,12 @@ impl RecordCodec for EncryptedCodec {
         self.inner.tombstone(key, now)?.map(|plain| self.seal(key, plain)).transpose()
     }
 
-    fn renews_by_touch(&self) -> bool {
-        self.inner.renews_by_touch()
+    fn marks_writes(&self) -> bool {
+        self.inner.marks_writes()
+    }
+
+    fn keeps_users(&self) -> bool {
+        self.inner.keeps_users()
     }
 }
 
@@ -220,7 +224,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::profile::Profile;
+    use crate::profile::tests::{encrypted, native};
 
     const LIMIT: usize = 64 * 1024;
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -229,7 +233,7 @@ mod tests {
     /// A codec whose secrets are told by numbers, newest first.
     fn codec(secrets: &[u8]) -> Arc<dyn RecordCodec> {
         let ring = Keyring::new(secrets.iter().map(|&secret| [secret; 32]));
-        Profile::encrypted(LIMIT, &ring).unwrap().records
+        encrypted(LIMIT, &ring).unwrap()
     }
 
     fn key() -> Key {
@@ -282,8 +286,7 @@ mod tests {
     #[test]
     fn the_stored_form_is_the_documented_one() {
         let ring = Keyring::new([SECRET]);
-        let codec =
-            EncryptedCodec::new(Profile::native(LIMIT).unwrap().records, &ring, "encrypt", LIMIT).unwrap();
+        let codec = EncryptedCodec::new(native(LIMIT), &ring, "encrypt", LIMIT).unwrap();
         let plain = br#"{"v":1,"nonce":"00000000000000ab.10","created":1,"renewed":2,"data":{"n":1}}"#;
         let nonce = std::array::from_fn(|at| 0x40 + at as u8);
         // Computed apart, with Python: HKDF of `cryptography`, XChaCha20-Poly1305 of libsodium (PyNaCl).
@@ -361,7 +364,7 @@ mod tests {
 
     #[test]
     fn plaintext_is_refused_and_without_keys_an_encrypted_record_is() {
-        let (native, codec) = (Profile::native(LIMIT).unwrap().records, codec(&[1]));
+        let (native, codec) = (native(LIMIT), codec(&[1]));
         assert!(refused(&*codec, &key(), stored(&*native)).contains("is not encrypted"));
         let tombstone = native.tombstone(&key(), 7).unwrap().unwrap();
         assert!(refused(&*codec, &key(), tombstone).contains("is not encrypted"));
@@ -372,7 +375,7 @@ mod tests {
     #[test]
     fn plaintext_behind_the_marks_of_an_encrypted_record_is_refused() {
         let codec = codec(&[1]);
-        let plain = stored(&*Profile::native(LIMIT).unwrap().records);
+        let plain = stored(&*native(LIMIT));
         let good = stored(&*codec);
         for marks in [3, 4, HEADER, HEADER + NONCE] {
             refused(&*codec, &key(), [&good[..marks], &plain[..]].concat());
@@ -395,7 +398,7 @@ mod tests {
     /// A record whose tag fits and whose plaintext is no record.
     fn sealed_garbage() -> Bytes {
         let ring = Keyring::new([[1; 32]]);
-        let native = Profile::native(LIMIT).unwrap().records;
+        let native = native(LIMIT);
         let codec = EncryptedCodec::new(native, &ring, "encrypt", LIMIT).unwrap();
         codec.seal(&key(), Bytes::from_static(CANARY.as_bytes())).unwrap()
     }
@@ -446,7 +449,7 @@ mod tests {
     #[test]
     fn the_limit_is_about_the_stored_bytes_and_checked_before_anything_is_decrypted() {
         let ring = Keyring::new([[1; 32]]);
-        let limited = |limit| Profile::encrypted(limit, &ring).unwrap().records;
+        let limited = |limit| encrypted(limit, &ring).unwrap();
         let codec = limited(1024);
         let lengths: Vec<_> = (0..1024)
             .map_while(|length| match codec.encode(&key(), &meta(), &document(&"x".repeat(length))) {

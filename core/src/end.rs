@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::{
     commit::in_task,
+    config::Settings,
+    devices::unbound,
     engine::over,
     error::{Error, ErrorKind, Result},
     event,
@@ -41,13 +43,14 @@ pub(crate) async fn destroy(handle: &Arc<Handle>) -> Result<()> {
             }
         }
         let ended = match stored {
-            Some(stored) => remove(&owned, stored).await?,
+            Some(stored) => remove(&owned.settings, stored).await?,
             None => Ended::NothingStored,
         };
         let blank = owned.blank();
         let mut state = owned.lock();
         match (ended, &state.access) {
-            (Ended::Removed, _) | (_, Access::Refused(Refusal::Corrupt)) => {
+            // Unreadable bytes stay where they are, and the visitor begins anew.
+            (Ended::Removed | Ended::Unreadable, _) | (_, Access::Refused(Refusal::Corrupt)) => {
                 state.taken_back = state.record.meta.cookie;
                 state.start_over(blank);
                 state.destroyed = true;
@@ -67,15 +70,22 @@ pub(crate) async fn destroy(handle: &Arc<Handle>) -> Result<()> {
     .await
 }
 
-enum Ended {
+/// What became of a record that was to be removed.
+pub(crate) enum Ended {
     Removed,
+    /// Others ended or moved the session first.
     Lost(Refusal),
     NothingStored,
+    /// What is there now cannot be read, and stays.
+    Unreadable,
 }
 
 /// Removes the record whatever others wrote into it meanwhile, but not a tombstone: that protects a login's cookie.
-async fn remove(handle: &Handle, mut stored: Stored) -> Result<Ended> {
-    let backend = &handle.settings.backend;
+///
+/// # Errors
+/// Whatever the store answers, and [`ErrorKind::Contention`] after 64 conflicts; the session is then as it was.
+pub(crate) async fn remove(settings: &Settings, mut stored: Stored) -> Result<Ended> {
+    let backend = &settings.backend;
     let (mut conflicts, mut lost_replies) = (0, 0);
     loop {
         let current = match backend.remove(&stored.key, &stored.bytes).await {
@@ -94,13 +104,12 @@ async fn remove(handle: &Handle, mut stored: Stored) -> Result<Ended> {
             }
             Err(error) => return Err(error),
         };
-        match handle.settings.profile.records.decode(&stored.key, &current) {
+        match settings.profile.records.decode(&stored.key, &current) {
             Ok(Decoded::Tombstone) => return Ok(Ended::Lost(Refusal::Moved)),
             Ok(Decoded::Session(_)) => {}
             Err(error) => {
                 event::corrupt(&stored.key, &error);
-                handle.lock().refuse(Refusal::Corrupt, handle.blank());
-                return Ok(Ended::NothingStored);
+                return Ok(Ended::Unreadable);
             }
         }
         conflicts += 1;
@@ -131,11 +140,7 @@ pub(crate) async fn destroy_others(handle: &Handle) -> Result<u64> {
         };
         (state.record.meta.user.clone(), own)
     };
-    let user = user.ok_or_else(|| {
-        Error::new(ErrorKind::Unsupported)
-            .operation("destroy_others")
-            .hint("the session is bound to no user; call bind_user first")
-    })?;
+    let user = user.ok_or_else(|| unbound("destroy_others"))?;
     handle.settings.backend.destroy_user(&user, own.as_ref()).await
 }
 
@@ -157,7 +162,12 @@ pub(crate) async fn reload(handle: &Handle) -> Result<()> {
             Access::Refused(_) => return state.check_granted(),
         }
     };
-    let found = handle.settings.backend.get(&stored.key).await?;
+    // A record in the cookie is as it came, or as this request wrote it.
+    let found = if handle.settings.profile.in_cookie {
+        Some(stored.bytes.clone())
+    } else {
+        handle.settings.backend.get(&stored.key).await?
+    };
     let records = &handle.settings.profile.records;
     let refusal = match found.map(|bytes| (records.decode(&stored.key, &bytes), bytes)) {
         None => Refusal::Gone,

@@ -13,7 +13,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use crate::{
     commit::{Trigger, commit},
     config::{Builder, Settings},
-    cookie::Candidates,
+    cookie::{Candidates, Outgoing},
     error::{Error, ErrorKind, Result},
     event,
     gate::Fallback,
@@ -123,10 +123,14 @@ impl Engine {
         }))))
     }
 
+    pub(crate) const fn settings(&self) -> &Arc<Settings> {
+        &self.0
+    }
+
     /// Returns what the store can promise to parallel requests.
     #[must_use]
     pub fn guarantee(&self) -> Guarantee {
-        self.0.backend.guarantee()
+        self.0.guarantee
     }
 
     /// Returns the store.
@@ -161,13 +165,22 @@ fn edits(settings: &Settings, state: &State) -> HeaderEdits {
     settings.carrier.vary(&mut edits);
     match (state.ticket, &state.access) {
         (Ticket::Send, Access::Stored(stored)) => {
-            if let Some(left) = settings.expiry.left(&state.record.meta, settings.now()) {
-                settings.carrier.send(&stored.id, left, state.record.meta.cookie.as_ref(), &mut edits);
+            let now = settings.now();
+            if let Some(left) = settings.expiry.left(&state.record.meta, now) {
+                let ticket = Outgoing {
+                    id: &stored.id,
+                    record: &stored.bytes,
+                    lives: left,
+                    now,
+                    options: state.record.meta.cookie.as_ref(),
+                };
+                settings.carrier.send(&ticket, &mut edits);
             }
         }
         (Ticket::TakeBack, Access::Fresh) => {
             settings.carrier.take_back(state.taken_back.as_ref(), &mut edits)
         }
+        _ if state.forged => settings.carrier.refuse(&mut edits),
         _ => {}
     }
     edits
@@ -190,15 +203,16 @@ pub(crate) async fn load(handle: &Arc<Handle>) -> Result<()> {
 /// Loads; if that fails, asks the outage policy and the application whether the request may go on without.
 async fn load_or_fall_back(handle: &Arc<Handle>) -> Result<()> {
     let Err(error) = load_once(handle).await else { return Ok(()) };
-    if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) {
+    if error.kind().is_outage() {
         event::outage(&error);
-        if handle.settings.on_outage.decide(&error) == Fallback::Anonymous {
-            handle.lock().refuse(Refusal::Unloaded, handle.blank());
+        if handle.settings.on_outage.fallback(&error) == Fallback::Anonymous {
+            handle.lock().refuse(Refusal::Outage, handle.blank());
             return Ok(());
         }
     }
+    let refusal = if error.kind().is_outage() { Refusal::Outage } else { Refusal::Unloaded };
     recover(handle, error).await?;
-    handle.lock().refuse(Refusal::Unloaded, handle.blank());
+    handle.lock().refuse(refusal, handle.blank());
     Ok(())
 }
 
@@ -220,13 +234,18 @@ async fn load_once(handle: &Arc<Handle>) -> Result<()> {
         event::hostile_cookie();
     }
     let mut refusal = None;
-    for candidate in handle.candidates.iter() {
-        let Some(ticket) = settings.carrier.verify(candidate) else {
+    for at in 0..handle.candidates.len() {
+        let Some(ticket) = settings.carrier.verify(&handle.candidates, at) else {
             event::hostile_cookie();
+            handle.lock().forged = true;
             continue;
         };
         let key = settings.profile.keys.key(&ticket.id)?;
-        let Some(bytes) = settings.backend.get(&key).await? else {
+        let found = match ticket.record {
+            Some(bytes) => Some(bytes),
+            None => settings.backend.get(&key).await?,
+        };
+        let Some(bytes) = found else {
             event::unknown(&key);
             continue;
         };

@@ -11,7 +11,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The backend cannot be reached, or the connection broke. Retryable.
+    /// The backend cannot be reached, or the connection broke; also for writes to a session that could not be loaded
+    /// for that reason. Retryable.
     Unavailable,
     /// The operation did not end before its deadline. It may still have been applied. Retryable.
     Timeout,
@@ -25,7 +26,8 @@ pub enum ErrorKind {
     Unsupported,
     /// A configuration value is wrong; [`Error::field`] names it.
     Config,
-    /// Other writers won the race 16 times in a row. Nothing was written. Retryable.
+    /// Other writers won the race 16 times in a row, in other requests or through clones of the same session. Nothing
+    /// was written. Retryable.
     Contention,
     /// The session ended while this request was under way (a logout, a login elsewhere, its expiry).
     Gone,
@@ -66,6 +68,11 @@ impl ErrorKind {
     #[must_use]
     pub const fn is_retryable(self) -> bool {
         matches!(self, Self::Unavailable | Self::Timeout | Self::Contention)
+    }
+
+    /// Returns whether the store could not be asked.
+    pub(crate) const fn is_outage(self) -> bool {
+        matches!(self, Self::Unavailable | Self::Timeout)
     }
 
     /// Returns whether a write that failed this way may nevertheless have been applied.

@@ -83,6 +83,10 @@ impl Expiry {
         Ok(())
     }
 
+    pub(crate) const fn has_absolute_end(&self) -> bool {
+        self.absolute.is_some()
+    }
+
     /// Returns the absolute end of a session that begins at `now`.
     pub(crate) fn deadline(&self, now: Millis) -> Option<Millis> {
         self.absolute.map(|lifetime| now.saturating_add(Ttl::new(lifetime).millis()))

@@ -25,7 +25,7 @@ pub enum OnOutage {
     /// A visitor who is logged in looks logged out until the store is back. Code that treats "no user" as more than
     /// "unknown" is in danger.
     Anonymous,
-    /// What a function of yours decides for each request.
+    /// What a function of yours decides for each request: [`OnOutage::decide`] makes it.
     Decide(Arc<dyn Fn(&Error) -> Fallback + Send + Sync>),
 }
 
@@ -39,7 +39,24 @@ pub enum Fallback {
 }
 
 impl OnOutage {
-    pub(crate) fn decide(&self, error: &Error) -> Fallback {
+    /// Lets a function decide for each request, by its error.
+    ///
+    /// ```
+    /// use cloakroom_core::{ErrorKind, Fallback, OnOutage};
+    ///
+    /// // A store that is slow is waited for no longer; one that is away is an error.
+    /// let policy = OnOutage::decide(|error| match error.kind() {
+    ///     ErrorKind::Timeout => Fallback::Anonymous,
+    ///     _ => Fallback::Fail,
+    /// });
+    /// # let _ = policy;
+    /// ```
+    #[must_use]
+    pub fn decide(policy: impl Fn(&Error) -> Fallback + Send + Sync + 'static) -> Self {
+        Self::Decide(Arc::new(policy))
+    }
+
+    pub(crate) fn fallback(&self, error: &Error) -> Fallback {
         match self {
             Self::Fail => Fallback::Fail,
             Self::Anonymous => Fallback::Anonymous,

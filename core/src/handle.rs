@@ -19,6 +19,16 @@ use crate::{
     record::{Decoded, Meta, Record},
 };
 
+/// How often a closure is run again because somebody wrote in between.
+pub(crate) const MAX_TRIES: u32 = 16;
+
+/// The error of a change that clones of the session kept overtaking.
+pub(crate) fn busy(operation: &'static str) -> Error {
+    Error::new(ErrorKind::Contention)
+        .operation(operation)
+        .hint("clones of this session wrote 16 times while its closures ran; let one of them write at a time")
+}
+
 /// One request's session. Every `Session` and `LazySession` of the request is a pointer to this.
 pub(crate) struct Handle {
     pub(crate) settings: Arc<Settings>,
@@ -53,6 +63,8 @@ pub(crate) struct State {
     /// The id that the next commit stores under, where a handler asked for one.
     pub(crate) next_id: Option<SessionId>,
     pub(crate) old_signature: bool,
+    /// A ticket came that did not verify.
+    pub(crate) forged: bool,
     pub(crate) save: Save,
     /// What commits so far owe the browser.
     pub(crate) ticket: Ticket,
@@ -89,6 +101,8 @@ pub(crate) enum Refusal {
     Corrupt,
     /// It could not be loaded, and the application lets the request go on without.
     Unloaded,
+    /// As above, because the store is down.
+    Outage,
 }
 
 impl Refusal {
@@ -99,6 +113,8 @@ impl Refusal {
                 .hint("the session has just moved to a new id, and this request came with the old one"),
             Self::Unloaded => Error::new(ErrorKind::WritesRefused)
                 .hint("the session could not be loaded, and this request goes on without it"),
+            Self::Outage => Error::new(ErrorKind::Unavailable)
+                .hint("the session store is unavailable, and this request goes on without its session"),
             Self::Corrupt => Error::new(ErrorKind::WritesRefused)
                 .hint("the stored session cannot be read and is kept as it is; destroy() gives the visitor a new one"),
         }
@@ -142,6 +158,7 @@ impl Handle {
             revision: 0,
             next_id: None,
             old_signature: false,
+            forged: false,
             save: Save::default(),
             ticket: Ticket::Keep,
             destroyed: false,
@@ -203,9 +220,9 @@ impl Handle {
     /// Makes the handler's view anew from `stored` (nothing, for a new session) and the changes not yet committed.
     ///
     /// # Errors
-    /// As [`Op::apply`]. The view is then as before.
+    /// As [`Op::apply`], and [`ErrorKind::Contention`] when clones wrote each time. The view is then as before.
     pub(crate) fn rebase(&self, stored: &Record) -> Result<()> {
-        loop {
+        for _ in 0..MAX_TRIES {
             let ops = self.lock().log.take();
             let mut record = stored.clone();
             let outcome = replay(&ops, &mut record);
@@ -222,6 +239,7 @@ impl Handle {
                 return Ok(());
             }
         }
+        Err(busy("save"))
     }
 
     /// Makes the view anew after a change was taken back.
@@ -337,9 +355,8 @@ impl State {
             Access::Refused(_) => Standing::Refused,
         };
         // Without a stored session there is no idle time to renew; the clock is not even read.
-        let renewal_due = standing == Standing::Stored
-            && !self.renewed
-            && (settings.rolling || settings.expiry.renewal_due(&self.record.meta, settings.now()));
+        let renewal_due =
+            standing == Standing::Stored && !self.renewed && settings.renewal_due(&self.record.meta);
         Facts {
             standing,
             changed: self.changed,
@@ -347,6 +364,8 @@ impl State {
             new_id: self.next_id.is_some(),
             cookie_stale: self.cookie_stale,
             renewal_due,
+            writes_renew: settings.profile.renewal.every_write,
+            renews_in_silence: settings.profile.renewal.in_silence && !settings.rolling,
             old_signature: self.old_signature,
             save: self.save,
             allow_empty: settings.allow_empty,

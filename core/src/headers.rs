@@ -84,6 +84,13 @@ impl HeaderEdits {
         }
     }
 
+    /// Adds a `Set-Cookie`, after those of the handler and those added before: for a [`Transport`](crate::Transport)
+    /// of several cookies, or of one that looks otherwise than ours. Caches are told as they are of the session's own.
+    pub fn append_cookie(&mut self, mut value: HeaderValue) {
+        value.set_sensitive(true);
+        self.cookies.push(value);
+    }
+
     /// Notes that the response depends on the request's cookies, because the session was read.
     pub(crate) fn vary_on_cookie(&mut self) {
         self.vary = Some(COOKIE);

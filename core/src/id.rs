@@ -62,6 +62,11 @@ impl SessionId {
         IdShape::NATIVE.parse(text)
     }
 
+    /// Returns what stands for the id of a session that was found by its key.
+    pub(crate) fn unknown() -> Self {
+        Self(SmallVec::new())
+    }
+
     /// Takes text that has been checked against an [`IdShape`], which is ASCII at least.
     pub(crate) fn from_checked(text: &[u8]) -> Self {
         Self(SmallVec::from_slice(text))

@@ -13,12 +13,16 @@
 //! Adapters are features with the version of what they adapt: `tower-service-0_3` and `axum-core-0_5`. None is on by
 //! default, and without one this crate knows no framework. The feature `encrypt` adds encryption at rest.
 
+// What only other wire formats use is checked for use where those are.
+#![allow(dead_code)]
+
 mod adapter;
 mod backend;
 mod commit;
 mod config;
 mod cookie;
 mod data;
+mod devices;
 mod document;
 #[cfg(feature = "encrypt")]
 mod encrypt;
@@ -34,6 +38,7 @@ mod hooks;
 mod id;
 mod ids;
 mod keyring;
+mod no_store;
 mod oplog;
 mod plan;
 mod profile;
@@ -57,6 +62,7 @@ pub use crate::{
     config::Builder,
     cookie::{CookieConfig, CookieOptions, SameSite},
     data::{Data, DataMut},
+    devices::UserSession,
     engine::{Commit, Engine, RequestHead},
     error::{Error, ErrorKind, Result},
     expiry::Expiry,
@@ -65,7 +71,9 @@ pub use crate::{
     hooks::OwnedHead,
     id::{Fingerprint, Key, SessionId},
     keyring::Keyring,
+    no_store::NoStore,
     plan::Save,
+    profile::Profile,
     session::{LazySession, Session},
     status::{Status, StatusSender, StatusStream},
     store::{AdminStore, AtomicStore, Guarantee, IndexedStore, Store, Swapped, Ttl},

@@ -43,6 +43,7 @@ pub(crate) enum Op {
     Edit(Edit),
     Ttl(Millis),
     User(Box<str>),
+    NoUser,
     Cookie(CookieOptions),
 }
 
@@ -76,6 +77,7 @@ impl Op {
             Self::Edit(edit) => guarded(|| edit(data)),
             Self::Ttl(ttl) => Ok(meta.ttl.replace(*ttl) != Some(*ttl)),
             Self::Cookie(options) => Ok(meta.cookie.replace(*options) != Some(*options)),
+            Self::NoUser => Ok(meta.user.take().is_some()),
             Self::User(user) => {
                 let changed = meta.user.as_ref() != Some(user);
                 meta.user = Some(user.clone());
@@ -109,6 +111,7 @@ impl fmt::Debug for Op {
             Self::Edit(_) => "Edit",
             Self::Ttl(_) => "Ttl",
             Self::User(_) => "User",
+            Self::NoUser => "NoUser",
             Self::Cookie(_) => "Cookie",
         })
     }

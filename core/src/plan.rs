@@ -37,6 +37,10 @@ pub(crate) struct Facts {
     pub(crate) cookie_stale: bool,
     /// The idle time is low enough, or `rolling` is on.
     pub(crate) renewal_due: bool,
+    /// Every write begins the idle time anew, as the format has it.
+    pub(crate) writes_renew: bool,
+    /// A renewal after a mere read is the store's business alone.
+    pub(crate) renews_in_silence: bool,
     /// The ticket was signed by an older key.
     pub(crate) old_signature: bool,
     pub(crate) save: Save,
@@ -105,10 +109,10 @@ pub(crate) const fn decide(facts: &Facts) -> (Plan, Ticket) {
             } else if facts.new_id {
                 (Plan::Move, Ticket::Send)
             } else if facts.changed || matches!(facts.save, Save::Always) {
-                let renew = facts.renewal_due || facts.cookie_stale;
+                let renew = facts.renewal_due || facts.cookie_stale || facts.writes_renew;
                 (Plan::Replace { renew }, if renew { Ticket::Send } else { reissue })
             } else if facts.renewal_due {
-                (Plan::Renew, Ticket::Send)
+                (Plan::Renew, if facts.renews_in_silence { reissue } else { Ticket::Send })
             } else {
                 (Plan::Nothing, reissue)
             }
@@ -127,6 +131,8 @@ mod tests {
         new_id: false,
         cookie_stale: false,
         renewal_due: false,
+        writes_renew: false,
+        renews_in_silence: false,
         old_signature: false,
         save: Save::IfChanged,
         allow_empty: false,
@@ -176,6 +182,22 @@ mod tests {
             ("changed and due", Facts { renewal_due: true, ..changed }, (Replace { renew: true }, Send)),
             ("given another ttl", Facts { cookie_stale: true, ..changed }, (Replace { renew: true }, Send)),
             ("read and due", Facts { renewal_due: true, ..STORED }, (Renew, Send)),
+            (
+                "read and due, in silence",
+                Facts { renewal_due: true, renews_in_silence: true, ..STORED },
+                (Renew, Keep),
+            ),
+            (
+                "read and due, in silence, with an old signature",
+                Facts { renewal_due: true, renews_in_silence: true, old_signature: true, ..STORED },
+                (Renew, Send),
+            ),
+            (
+                "changed where every write renews",
+                Facts { writes_renew: true, ..changed },
+                (Replace { renew: true }, Send),
+            ),
+            ("read where every write renews", Facts { writes_renew: true, ..STORED }, (Nothing, Keep)),
             ("read, forced", Facts { save: Save::Always, ..STORED }, (Replace { renew: false }, Keep)),
             ("changed, prevented", Facts { save: Save::Never, ..changed }, (Nothing, Keep)),
             ("due, prevented", Facts { save: Save::Never, renewal_due: true, ..STORED }, (Nothing, Keep)),
@@ -212,6 +234,8 @@ mod tests {
                     new_id: bit(2),
                     cookie_stale: bit(3),
                     renewal_due: bit(4),
+                    writes_renew: bit(0),
+                    renews_in_silence: bit(1),
                     old_signature: bit(5),
                     allow_empty: bit(6),
                     destroyed: bit(7),

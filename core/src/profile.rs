@@ -1,30 +1,161 @@
-//! A wire format in one value: how an id becomes a key, how a record becomes bytes, how a session is renewed.
+//! A wire format in one value: the cookie, how an id becomes a key, how a record becomes bytes, how a session is renewed.
 
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
+#[cfg(feature = "encrypt")]
+use crate::encrypt::{self, EncryptedCodec};
 use crate::{
+    config::ClockFn,
+    cookie::CookieConfig,
     document::Document,
     error::Result,
+    expiry::Expiry,
     id::{Key, SessionId},
-    record::{self, Decoded, Meta, Millis, NonceSource},
-};
-#[cfg(feature = "encrypt")]
-use crate::{
-    encrypt::{self, EncryptedCodec},
+    ids::{IdShape, IdSource},
     keyring::Keyring,
+    record::{self, Decoded, Meta, Millis, NonceSource},
+    transport::Carrier,
 };
 
-/// The format of keys and records.
+/// A wire format: what cookies, keys and records look like, and when a session is renewed.
 ///
-/// The engine asks this seam and nothing else about formats, so one that another program shares can take its place.
-/// The native one is what there is so far: keys are hashes of ids, and records are versioned JSON objects. How the id
-/// looks in a cookie or a header is the [`Carrier`](crate::transport::Carrier)'s part.
+/// [`native`](Self::native) is Cloakroom's own and the default. Another one makes this program share live sessions with
+/// programs that know that format alone: see [`Builder::profile`](crate::Builder::profile).
+#[derive(Clone)]
+pub struct Profile(Arc<dyn Format>);
+
+impl Profile {
+    /// Returns Cloakroom's own format: keys are hashes of ids, records are versioned JSON objects, and a use renews a
+    /// session once less than half of its idle time is left.
+    #[must_use]
+    pub fn native() -> Self {
+        Self::of(Native)
+    }
+
+    /// Returns the cookie that this format has unless another is configured: to change one option of it, begin here.
+    ///
+    /// ```
+    /// use cloakroom_core::Profile;
+    ///
+    /// let cookie = Profile::native().default_cookie().name("__Host-shop");
+    /// # let _ = cookie;
+    /// ```
+    #[must_use]
+    pub fn default_cookie(&self) -> CookieConfig {
+        self.0.cookie()
+    }
+
+    pub(crate) fn of(format: impl Format + 'static) -> Self {
+        Self(Arc::new(format))
+    }
+
+    pub(crate) fn format(&self) -> &dyn Format {
+        &*self.0
+    }
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self::native()
+    }
+}
+
+/// Shows the format's name and no secret.
+impl fmt::Debug for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Profile({})", self.0.name())
+    }
+}
+
+/// One wire format, before it is configured. The engine asks this seam and nothing else about formats.
+pub(crate) trait Format: fmt::Debug + Send + Sync {
+    /// Returns the name that users know the format by.
+    fn name(&self) -> &'static str;
+
+    /// Returns the cookie that this format's programs use unless told otherwise.
+    fn cookie(&self) -> CookieConfig;
+
+    /// Returns the source of ids that this format's programs use unless told otherwise.
+    fn ids(&self) -> IdSource;
+
+    /// Tells who else reads and writes these records.
+    fn shared(&self) -> Shared;
+
+    /// Makes the codec of the cookie.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) by the field's name.
+    fn carrier(&self, terms: &Terms<'_>) -> Result<Carrier>;
+
+    /// Makes the rest.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) by the field's name, and
+    /// [`ErrorKind::Backend`](crate::ErrorKind::Backend) when there are no random bytes.
+    fn wire(&self, terms: &Terms<'_>) -> Result<Wire>;
+}
+
+/// Who reads and writes the records of a format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shared {
+    /// Programs of this crate, which know its keyrings and keep all there is to know of a session.
+    No,
+    /// Other programs too, with a signature of their own, and a record that has room for what they know.
+    WithOthers,
+    /// As above, and the record is in the cookie: no store is asked.
+    InTheCookie,
+}
+
+/// What is configured, as far as a format wants to know.
+pub(crate) struct Terms<'a> {
+    pub(crate) cookie: CookieConfig,
+    pub(crate) ids: IdShape,
+    pub(crate) keys: Option<&'a Keyring>,
+    #[cfg(feature = "encrypt")]
+    pub(crate) encrypt: Option<&'a Keyring>,
+    /// The largest record, in bytes.
+    pub(crate) limit: usize,
+    pub(crate) expiry: Expiry,
+    pub(crate) clock: Arc<ClockFn>,
+}
+
+/// A format as configured: what the engine works with.
 #[derive(Clone, Debug)]
-pub(crate) struct Profile {
+pub(crate) struct Wire {
     pub(crate) keys: Arc<dyn KeyRule>,
     pub(crate) records: Arc<dyn RecordCodec>,
+    pub(crate) renewal: RenewalRule,
+    /// The ticket is the record: whatever is written must be sent.
+    pub(crate) in_cookie: bool,
+}
+
+/// When a session's time begins anew, and who hears of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RenewalRule {
+    pub(crate) reads: ReadRenewal,
+    /// Whether every write begins the time anew, and sends the ticket again.
+    pub(crate) every_write: bool,
+    /// Whether a session that was only read is renewed by the store's `touch`, so that the record stays as it is byte
+    /// for byte; else it is written anew with the time of its renewal.
+    pub(crate) by_touch: bool,
+    /// Whether a renewal after a mere read leaves the browser's ticket as it is, unless `rolling` is on.
+    pub(crate) in_silence: bool,
+}
+
+/// When a mere read renews a session. `rolling` makes each of them do so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadRenewal {
+    /// As [`Expiry::renew_below`] says.
+    WhenDue,
+    Never,
+    Always,
+}
+
+impl RenewalRule {
+    pub(crate) const NATIVE: Self =
+        Self { reads: ReadRenewal::WhenDue, every_write: false, by_touch: false, in_silence: false };
 }
 
 /// Turns the id in the ticket into the key in the store.
@@ -63,35 +194,62 @@ pub(crate) trait RecordCodec: fmt::Debug + Send + Sync {
     /// As [`encode`](Self::encode).
     fn tombstone(&self, key: &Key, now: Millis) -> Result<Option<Bytes>>;
 
-    /// Whether a session that was only read is renewed by the store's `touch`, so that the record stays as it is byte
-    /// for byte; else it is written anew with the time of its renewal.
-    fn renews_by_touch(&self) -> bool {
-        false
-    }
-
     /// Whether every write differs from every other, so that one whose reply was lost is known again.
     fn marks_writes(&self) -> bool {
         true
     }
+
+    /// Whether a record has room for the user that a session is bound to.
+    fn keeps_users(&self) -> bool {
+        true
+    }
 }
 
-impl Profile {
-    /// Returns Cloakroom's own format.
-    pub(crate) fn native(limit: usize) -> Result<Self> {
-        let records = Arc::new(NativeCodec { nonces: NonceSource::new()?, limit });
-        Ok(Self { keys: Arc::new(Hashed), records })
+/// Cloakroom's own format.
+#[derive(Debug)]
+struct Native;
+
+impl Format for Native {
+    fn name(&self) -> &'static str {
+        "native"
     }
 
-    /// Returns Cloakroom's own format, encrypted; `limit` is about the bytes that are stored.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for the field `encrypt` when the ring cannot be used.
-    #[cfg(feature = "encrypt")]
-    pub(crate) fn encrypted(limit: usize, ring: &Keyring) -> Result<Self> {
-        let native = Self::native(limit.saturating_sub(encrypt::OVERHEAD))?;
-        let records = Arc::new(EncryptedCodec::new(native.records, ring, "encrypt", limit)?);
-        Ok(Self { records, ..native })
+    fn cookie(&self) -> CookieConfig {
+        CookieConfig::new()
     }
+
+    fn ids(&self) -> IdSource {
+        IdSource::default()
+    }
+
+    fn shared(&self) -> Shared {
+        Shared::No
+    }
+
+    fn carrier(&self, terms: &Terms<'_>) -> Result<Carrier> {
+        terms.cookie.build(terms.keys, terms.ids).map(Carrier::Cookie)
+    }
+
+    fn wire(&self, terms: &Terms<'_>) -> Result<Wire> {
+        Ok(Wire {
+            keys: Arc::new(Hashed),
+            records: native_records(terms)?,
+            renewal: RenewalRule::NATIVE,
+            in_cookie: false,
+        })
+    }
+}
+
+/// Returns the native codec, within the encrypting one if there are keys for that; `limit` is about the bytes that are
+/// stored.
+fn native_records(terms: &Terms<'_>) -> Result<Arc<dyn RecordCodec>> {
+    #[cfg(feature = "encrypt")]
+    if let Some(ring) = terms.encrypt {
+        let limit = terms.limit.saturating_sub(encrypt::OVERHEAD);
+        let inner = Arc::new(NativeCodec { nonces: NonceSource::new()?, limit });
+        return Ok(Arc::new(EncryptedCodec::new(inner, ring, "encrypt", terms.limit)?));
+    }
+    Ok(Arc::new(NativeCodec { nonces: NonceSource::new()?, limit: terms.limit }))
 }
 
 /// Versioned JSON objects, each write different from every other by its nonce.
@@ -116,4 +274,4 @@ impl RecordCodec for NativeCodec {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,6 +9,7 @@ use crate::{
     error::Result,
     event,
     handle::{Refusal, Stored},
+    id::Key,
     record::Decoded,
     repair::Retired,
     store::{Swapped, Ttl},
@@ -91,12 +92,17 @@ impl Work<'_> {
             Ok(Decoded::Session(record)) => record.meta.user.is_some(),
             Ok(Decoded::Tombstone) | Err(_) => false,
         };
-        if !bound {
-            return;
+        if bound {
+            self.unbind_key(old.key.clone()).await;
         }
-        let nobody = format!("{NOBODY}{}", old.key.fingerprint());
-        if let Err(error) = self.settings.backend.bind(&old.key, &nobody, TOMBSTONE_TTL).await {
-            event::unbound(&old.key, &error);
+    }
+
+    /// Moves the entry of a key away from its user, to a name that no user has. A failure is an event: the entry then
+    /// ends with its ttl.
+    pub(crate) async fn unbind_key(&mut self, key: Key) {
+        let nobody = format!("{NOBODY}{}", key.fingerprint());
+        if let Err(error) = self.settings.backend.bind(&key, &nobody, TOMBSTONE_TTL).await {
+            event::unbound(&key, &error);
         }
     }
 

@@ -12,13 +12,12 @@ use crate::{
     end,
     engine::load,
     error::{Error, ErrorKind, Result},
-    handle::{Access, Handle},
+    handle::{Access, Handle, MAX_TRIES, busy},
     id::{Fingerprint, SessionId},
     oplog::Op,
     plan::Save,
     relocate::NOBODY,
     store::Ttl,
-    transport::Carrier,
     value::{from_json, to_json},
 };
 
@@ -66,7 +65,8 @@ impl fmt::Debug for LazySession {
 ///
 /// # When writes are refused
 /// Writing methods answer [`ErrorKind::Gone`] once it is known that the session has ended,
-/// [`ErrorKind::WritesRefused`] when the stored record cannot be read or has just moved to a new id, and
+/// [`ErrorKind::WritesRefused`] when the stored record cannot be read or has just moved to a new id,
+/// [`ErrorKind::Unavailable`] when it could not be loaded in an outage and the request goes on without it, and
 /// [`ErrorKind::Committed`] after the response has been committed. Reading such a session shows an empty one.
 #[derive(Clone)]
 pub struct Session(pub(crate) Arc<Handle>);
@@ -144,7 +144,8 @@ impl Session {
     /// its argument alone. The value returned is provisional; [`update_now`](Self::update_now) returns the stored one.
     ///
     /// # Errors
-    /// [`ErrorKind::Value`] when what is there is not a `T`, or what it becomes cannot be JSON. Else as the type's
+    /// [`ErrorKind::Value`] when what is there is not a `T`, or what it becomes cannot be JSON.
+    /// [`ErrorKind::Contention`] when clones of this session wrote 16 times while `change` ran. Else as the type's
     /// documentation says.
     pub fn update<T, F>(&self, key: &str, change: F) -> Result<T>
     where
@@ -177,9 +178,7 @@ impl Session {
                 Access::Fresh | Access::Refused(_) => state.check_writable()?,
             }
             if state.save == Save::Never {
-                return Err(Error::new(ErrorKind::WritesRefused)
-                    .operation("update_now")
-                    .hint("set_save(Save::Never) keeps this request from storing anything"));
+                return Err(never("update_now"));
             }
         }
         let last = Arc::new(Mutex::new(None));
@@ -209,7 +208,7 @@ impl Session {
         T: Serialize + DeserializeOwned,
         F: Fn(Option<T>) -> T + Send + 'static,
     {
-        loop {
+        for _ in 0..MAX_TRIES {
             let before: Option<Arc<str>> = self.0.lock().record.data.get(key).map(Into::into);
             let value = change(before.as_deref().map(from_json).transpose()?);
             let after = to_json(&value)?;
@@ -233,6 +232,7 @@ impl Session {
             let number = state.note(Op::Update { key, change }, changed);
             return Ok((value, number));
         }
+        Err(busy("update"))
     }
 
     /// Saves now what this request has changed so far, instead of at its end. A cookie still goes out with the
@@ -240,9 +240,15 @@ impl Session {
     ///
     /// # Errors
     /// [`ErrorKind::Gone`] when the session ended meanwhile: its changes are dropped. [`ErrorKind::Contention`] when
-    /// 16 other writers came first. [`ErrorKind::TooLarge`] when the record exceeds the limit. Whatever the store
-    /// answers. Except after `Gone`, the changes are kept and saved at the end of the request, if that succeeds.
+    /// 16 other writers came first. [`ErrorKind::TooLarge`] when the record exceeds the limit.
+    /// [`ErrorKind::WritesRefused`] when there are changes and [`Save::Never`] is set. Whatever the store answers. Except after `Gone`, the changes are kept and saved at the end of the request, if that succeeds.
     pub async fn save(&self) -> Result<()> {
+        {
+            let state = self.0.lock();
+            if state.save == Save::Never && state.has_changes() {
+                return Err(never("save"));
+            }
+        }
         commit(&self.0, Trigger::Explicit).await
     }
 
@@ -388,14 +394,9 @@ impl Session {
     /// [`ErrorKind::Config`] for `SameSite=None` on an insecure cookie, and whatever else the browser would refuse;
     /// [`ErrorKind::Unsupported`] when ids do not travel in cookies. Else as the type's documentation says.
     pub fn cookie(&self, change: impl FnOnce(CookieOptions) -> CookieOptions) -> Result<()> {
-        let Carrier::Cookie(cookie) = &self.0.settings.carrier else {
-            return Err(Error::new(ErrorKind::Unsupported)
-                .operation("cookie")
-                .hint("this application's ids do not travel in cookies"));
-        };
         let now = self.0.lock().record.meta.cookie.unwrap_or_default();
         let options = change(now);
-        cookie.check_options(&options)?;
+        self.0.settings.carrier.check_options(&options)?;
         self.0.write(Op::Cookie(options)).map(|_| ())
     }
 
@@ -410,12 +411,29 @@ impl Session {
         if self.0.settings.backend.store().as_indexed().is_none() {
             return Err(no_index());
         }
+        if !self.0.settings.profile.records.keeps_users() {
+            return Err(Error::new(ErrorKind::Unsupported)
+                .operation("bind_user")
+                .hint("the records of this profile have no room for a user"));
+        }
         if user.is_empty() || user.len() > 255 || user.starts_with(NOBODY) {
             return Err(Error::new(ErrorKind::Value)
                 .operation("bind_user")
                 .hint("a user is 1 to 255 bytes of text, and not one of the names kept for sessions that have moved"));
         }
         self.0.write(Op::User(user.into())).map(|_| ())
+    }
+
+    /// Takes the [binding](Self::bind_user) to a user back: the session stays, and is nobody's. For a log-out that keeps
+    /// what an anonymous visitor has, such as a cart; call [`cycle_id`](Self::cycle_id) as well then.
+    ///
+    /// The record is written first and the index after it, so that "log out everywhere" never misses a session that is
+    /// still the user's.
+    ///
+    /// # Errors
+    /// As the type's documentation says.
+    pub fn unbind_user(&self) -> Result<()> {
+        self.0.write(Op::NoUser).map(|_| ())
     }
 
     /// Returns the user the session is bound to.
@@ -428,6 +446,13 @@ impl Session {
     pub fn set_save(&self, save: Save) {
         self.0.lock().save = save;
     }
+}
+
+/// The error of an explicit save that the request itself has ruled out.
+fn never(operation: &'static str) -> Error {
+    Error::new(ErrorKind::WritesRefused)
+        .operation(operation)
+        .hint("set_save(Save::Never) keeps this request from storing anything")
 }
 
 /// Whether a change that makes no difference is committed all the same, so that the store confirms the value.

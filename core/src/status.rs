@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use futures_util::stream::{self, Stream};
+use futures_util::{
+    future::{self, BoxFuture},
+    stream::{self, Stream},
+};
 use tokio::{sync::watch, time::Instant};
 
 /// Whether a store can be reached, as far as it knows.
@@ -25,19 +28,52 @@ pub enum Status {
 /// It is a level, not a queue: a slow reader never blocks the store and never sees a stale state, but it may miss
 /// states that came and went in between. Clones read independently.
 #[derive(Clone)]
-pub struct StatusStream(Option<watch::Receiver<Status>>);
+pub struct StatusStream(Source);
+
+#[derive(Clone)]
+enum Source {
+    Always,
+    One(watch::Receiver<Status>),
+    Both(Box<Both>),
+}
+
+/// Two stores that are needed together.
+#[derive(Clone)]
+struct Both {
+    streams: [StatusStream; 2],
+    seen: Status,
+}
 
 impl StatusStream {
     /// Returns the stream of a store that cannot lose its connection: one inside the process, or in a file.
     #[must_use]
     pub const fn always_connected() -> Self {
-        Self(None)
+        Self(Source::Always)
+    }
+
+    /// Returns the status of two stores that are needed together, for wrappers of two: connected while both are.
+    ///
+    /// While both are disconnected the outage began with the first of the two.
+    #[must_use]
+    pub fn both(self, other: Self) -> Self {
+        match (self.0, other.0) {
+            (Source::Always, one) | (one, Source::Always) => Self(one),
+            (one, other) => {
+                let mut streams = [Self(one), Self(other)];
+                let seen = worse(streams[0].see(), streams[1].see());
+                Self(Source::Both(Box::new(Both { streams, seen })))
+            }
+        }
     }
 
     /// Returns the status right now.
     #[must_use]
     pub fn current(&self) -> Status {
-        self.0.as_ref().map_or(Status::Connected, |receiver| *receiver.borrow())
+        match &self.0 {
+            Source::Always => Status::Connected,
+            Source::One(receiver) => *receiver.borrow(),
+            Source::Both(both) => both.current(),
+        }
     }
 
     /// Waits for the next change and returns the status after it.
@@ -46,12 +82,16 @@ impl StatusStream {
     /// the status can no longer change: the stream is [`always_connected`](Self::always_connected), or the store is
     /// gone. Dropping the future loses nothing.
     pub async fn changed(&mut self) -> Status {
-        if let Some(receiver) = &mut self.0
-            && receiver.changed().await.is_ok()
-        {
-            return *receiver.borrow_and_update();
+        match &mut self.0 {
+            Source::Always => {}
+            Source::One(receiver) => {
+                if receiver.changed().await.is_ok() {
+                    return *receiver.borrow_and_update();
+                }
+            }
+            Source::Both(both) => return both.changed().await,
         }
-        std::future::pending().await
+        future::pending().await
     }
 
     /// Turns this into a [`Stream`] that yields the current status first, then the status after each change.
@@ -64,7 +104,46 @@ impl StatusStream {
 
     /// Returns the current status, and counts it as seen.
     fn see(&mut self) -> Status {
-        self.0.as_mut().map_or(Status::Connected, |receiver| *receiver.borrow_and_update())
+        match &mut self.0 {
+            Source::Always => Status::Connected,
+            Source::One(receiver) => *receiver.borrow_and_update(),
+            Source::Both(both) => {
+                let [one, other] = &mut both.streams;
+                both.seen = worse(one.see(), other.see());
+                both.seen
+            }
+        }
+    }
+}
+
+impl Both {
+    fn current(&self) -> Status {
+        worse(self.streams[0].current(), self.streams[1].current())
+    }
+
+    /// Boxed: each of the two may be two again.
+    fn changed(&mut self) -> BoxFuture<'_, Status> {
+        Box::pin(async move {
+            // One may change while the other keeps both as they are.
+            while self.current() == self.seen {
+                let [one, other] = &mut self.streams;
+                future::select(Box::pin(one.changed()), Box::pin(other.changed())).await;
+            }
+            self.seen = self.current();
+            self.seen
+        })
+    }
+}
+
+/// Of two outages the one that began first; any outage before a first connection, and that before connected.
+fn worse(one: Status, other: Status) -> Status {
+    match (one, other) {
+        (Status::Disconnected { since: one }, Status::Disconnected { since: other }) => {
+            Status::Disconnected { since: one.min(other) }
+        }
+        (outage @ Status::Disconnected { .. }, _) | (_, outage @ Status::Disconnected { .. }) => outage,
+        (Status::Connecting, _) | (_, Status::Connecting) => Status::Connecting,
+        (Status::Connected, Status::Connected) => Status::Connected,
     }
 }
 
@@ -128,7 +207,7 @@ impl StatusSender {
     /// Returns a reader that starts at the current status.
     #[must_use]
     pub fn subscribe(&self) -> StatusStream {
-        StatusStream(Some(self.0.subscribe()))
+        StatusStream(Source::One(self.0.subscribe()))
     }
 }
 
@@ -185,5 +264,52 @@ mod tests {
     #[test]
     fn a_store_that_cannot_disconnect_is_connected() {
         assert_eq!(StatusStream::always_connected().current(), Status::Connected);
+    }
+
+    #[tokio::test]
+    async fn two_stores_together_are_connected_while_both_are() {
+        let (one, other) = (StatusSender::connecting(), StatusSender::connecting());
+        let mut both = one.subscribe().both(other.subscribe());
+        assert_eq!(both.current(), Status::Connecting);
+        one.connected();
+        assert_eq!(both.current(), Status::Connecting);
+        other.connected();
+        assert_eq!(both.changed().await, Status::Connected);
+        other.disconnected();
+        assert_eq!(both.changed().await, other.current());
+        one.disconnected();
+        other.connected();
+        assert_eq!(both.changed().await, one.current());
+        one.connected();
+        assert_eq!(both.changed().await, Status::Connected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_outage_of_two_stores_began_with_the_first() {
+        let (one, other) = (StatusSender::connecting(), StatusSender::connecting());
+        let both = one.subscribe().both(other.subscribe());
+        one.disconnected();
+        let first = one.current();
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        other.disconnected();
+        assert_eq!(both.current(), first);
+    }
+
+    #[tokio::test]
+    async fn a_change_of_one_store_that_leaves_both_as_they_were_wakes_nobody() {
+        let (one, other) = (StatusSender::connecting(), StatusSender::connecting());
+        let mut both = one.subscribe().both(other.subscribe());
+        one.connected();
+        let woken = tokio::time::timeout(std::time::Duration::from_millis(20), both.changed()).await;
+        assert!(woken.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_store_without_a_connection_changes_nothing_for_the_other() {
+        let one = StatusSender::connecting();
+        let both = StatusStream::always_connected().both(one.subscribe());
+        assert_eq!(both.current(), Status::Connecting);
+        let none = StatusStream::always_connected().both(StatusStream::always_connected());
+        assert_eq!(none.current(), Status::Connected);
     }
 }

@@ -133,6 +133,14 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         StatusStream::always_connected()
     }
 
+    /// Returns what this store promises to parallel requests: [`Guarantee::Strict`] if it is an [`AtomicStore`].
+    ///
+    /// A store leaves this as it is. A wrapper passes on what the store within promises, and one of two stores has a
+    /// promise of its own.
+    fn guarantee(&self) -> Guarantee {
+        if self.as_atomic().is_some() { Guarantee::Strict } else { Guarantee::LastWriterWins }
+    }
+
     /// Returns this store as an [`AtomicStore`] if it is one. Write `Some(self)`.
     fn as_atomic(&self) -> Option<&dyn AtomicStore> {
         None
@@ -300,6 +308,10 @@ pub trait AdminStore: Store {
 pub enum Guarantee {
     /// No update is lost and no logout is undone: the store is an [`AtomicStore`].
     Strict,
+    /// As [`Strict`](Self::Strict), of sessions that are being moved from one store to another, as long as every
+    /// process reaches both of them through the same kind of wrapper. A process that uses one of the two alone does not
+    /// see all sessions, and what it writes may be lost.
+    Migrating,
     /// Of two parallel requests that change one session the later writes over the earlier.
     LastWriterWins,
 }
@@ -308,7 +320,17 @@ impl Guarantee {
     /// Returns what `store` can promise.
     #[must_use]
     pub fn of(store: &dyn Store) -> Self {
-        if store.as_atomic().is_some() { Self::Strict } else { Self::LastWriterWins }
+        store.guarantee()
+    }
+
+    /// Returns the guarantee in a few words, as reports show it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Migrating => "migrating",
+            Self::LastWriterWins => "last writer wins",
+        }
     }
 }
 
@@ -396,6 +418,9 @@ macro_rules! forward_store {
             }
             fn status(&self) -> StatusStream {
                 (**self).status()
+            }
+            fn guarantee(&self) -> Guarantee {
+                (**self).guarantee()
             }
             fn as_atomic(&self) -> Option<&dyn AtomicStore> {
                 (**self).as_atomic()

@@ -95,6 +95,9 @@ impl Work<'_> {
             if self.binds && self.meta.user != user {
                 self.bind().await?;
             }
+            if self.unbinds && self.meta.user.is_none() {
+                self.unbind_key(self.target.key.clone()).await;
+            }
             event::saved(&self.target.key, self.conflicts);
         }
         Ok(fate)
@@ -189,6 +192,7 @@ impl Work<'_> {
             self.settings.profile.records.encode(&self.target.key, &record.meta, &record.data)?;
         let entry_changes = record.meta.user != user_before || record.meta.ttl != ttl_before;
         self.binds |= record.meta.user.is_some() && entry_changes;
+        self.unbinds |= user_before.is_some() && record.meta.user.is_none();
         self.meta = record.meta.clone();
         self.replayed = Some(record);
         Ok(())
@@ -251,7 +255,7 @@ impl Work<'_> {
 
     async fn write_renewal(&mut self) -> Result<Swapped> {
         let backend = &self.settings.backend;
-        if self.settings.profile.records.renews_by_touch() {
+        if self.settings.profile.renewal.by_touch {
             self.target.bytes = self.base.clone();
             let touched = backend.touch(&self.target.key, self.ttl).await?;
             return Ok(if touched { Swapped::Done } else { Swapped::Gone });

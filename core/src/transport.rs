@@ -5,9 +5,9 @@ use std::fmt;
 use http::{HeaderName, header::AUTHORIZATION};
 
 use crate::{
-    cookie::{Candidate, Candidates, CookieCodec, CookieOptions, Ticket},
+    cookie::{Candidates, CookieCodec, CookieForm, CookieOptions, Outgoing, Ticket},
     engine::RequestHead,
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     headers::HeaderEdits,
     id::SessionId,
     ids::IdShape,
@@ -144,10 +144,13 @@ impl Transport for BearerTransport {
     }
 }
 
-/// The transport in use. The cookie is no trait object: it also knows paths, signatures and options per session.
+/// The transport in use: the profile's cookie, or the application's own.
+///
+/// The native cookie is no trait object: it is on the way of every request.
 #[derive(Debug)]
 pub(crate) enum Carrier {
     Cookie(CookieCodec),
+    Foreign(Box<dyn CookieForm>),
     Custom { transport: Box<dyn Transport>, shape: IdShape },
 }
 
@@ -155,6 +158,7 @@ impl Carrier {
     pub(crate) fn covers(&self, path: &str) -> bool {
         match self {
             Self::Cookie(cookie) => cookie.covers(path),
+            Self::Foreign(cookie) => cookie.covers(path),
             Self::Custom { .. } => true,
         }
     }
@@ -162,6 +166,7 @@ impl Carrier {
     pub(crate) fn read(&self, head: &RequestHead<'_>) -> Candidates {
         match self {
             Self::Cookie(cookie) => cookie.read(head.headers),
+            Self::Foreign(cookie) => cookie.read(head.headers),
             Self::Custom { transport, shape } => {
                 let mut found = Candidates::default();
                 transport.read(head, &mut Presented { found: &mut found, shape: *shape });
@@ -170,38 +175,66 @@ impl Carrier {
         }
     }
 
-    pub(crate) fn verify(&self, candidate: &Candidate) -> Option<Ticket> {
+    /// Returns the ticket in the candidate at `at`, or `None` if it is none of ours.
+    pub(crate) fn verify(&self, candidates: &Candidates, at: usize) -> Option<Ticket> {
         match self {
-            Self::Cookie(cookie) => cookie.verify(candidate),
+            Self::Cookie(cookie) => cookie.verify(candidates.get(at)?),
+            Self::Foreign(cookie) => cookie.verify(candidates, at),
             Self::Custom { shape, .. } => {
-                shape.parse(candidate.as_bytes()).map(|id| Ticket { id, reissue: false })
+                shape.parse(candidates.get(at)?.as_bytes()).map(|id| Ticket::new(id, false))
             }
         }
     }
 
-    pub(crate) fn send(
-        &self,
-        id: &SessionId,
-        lives: Ttl,
-        options: Option<&CookieOptions>,
-        edits: &mut HeaderEdits,
-    ) {
+    pub(crate) fn send(&self, ticket: &Outgoing<'_>, edits: &mut HeaderEdits) {
         match self {
-            Self::Cookie(cookie) => edits.set_cookie(cookie.set(id, lives, options)),
-            Self::Custom { transport, .. } => transport.send(id, lives, edits),
+            Self::Cookie(cookie) => edits.set_cookie(cookie.set(ticket.id, ticket.lives, ticket.options)),
+            Self::Foreign(cookie) => cookie.send(ticket, edits),
+            Self::Custom { transport, .. } => transport.send(ticket.id, ticket.lives, edits),
+        }
+    }
+
+    /// Answers a ticket that did not verify.
+    pub(crate) fn refuse(&self, edits: &mut HeaderEdits) {
+        if let Self::Foreign(cookie) = self {
+            cookie.refuse(edits);
         }
     }
 
     pub(crate) fn take_back(&self, options: Option<&CookieOptions>, edits: &mut HeaderEdits) {
         match self {
             Self::Cookie(cookie) => edits.set_cookie(cookie.remove(options)),
+            Self::Foreign(cookie) => cookie.take_back(options, edits),
             Self::Custom { transport, .. } => transport.take_back(edits),
+        }
+    }
+
+    /// Checks cookie options of one session.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] naming the option, and [`ErrorKind::Unsupported`] where ids do not travel in cookies.
+    pub(crate) fn check_options(&self, options: &CookieOptions) -> Result<()> {
+        match self {
+            Self::Cookie(cookie) => cookie.check_options(options),
+            Self::Foreign(cookie) => cookie.check_options(options),
+            Self::Custom { .. } => Err(Error::new(ErrorKind::Unsupported)
+                .operation("cookie")
+                .hint("this application's ids do not travel in cookies")),
+        }
+    }
+
+    /// Returns the names of the cookies that are set.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Cookie(cookie) => vec![cookie.config().sent_name()],
+            Self::Foreign(cookie) => cookie.names(),
+            Self::Custom { .. } => Vec::new(),
         }
     }
 
     pub(crate) fn vary(&self, edits: &mut HeaderEdits) {
         match self {
-            Self::Cookie(_) => edits.vary_on_cookie(),
+            Self::Cookie(_) | Self::Foreign(_) => edits.vary_on_cookie(),
             Self::Custom { transport, .. } => edits.vary_on(transport.varies_on()),
         }
     }

@@ -60,6 +60,8 @@ pub(crate) struct Work<'h> {
     pub(crate) half_retired: bool,
     /// The by-user index entry is to be written as well.
     pub(crate) binds: bool,
+    /// The session was bound, and shall not be: its index entry is to be moved away.
+    pub(crate) unbinds: bool,
     finished: bool,
 }
 
@@ -84,12 +86,15 @@ impl<'h> Work<'h> {
         // The cookie of a renewal can no longer be sent, and would then end before the record does.
         facts.renewal_due &= !(state.closed && matches!(trigger, Trigger::Explicit));
         let (plan, ticket) = decide(&facts);
-        let user_changed = state.log.iter().any(|op| matches!(op, Op::User(_)));
+        let user_changed = state.log.iter().any(|op| matches!(op, Op::User(_) | Op::NoUser));
         let rewrites = matches!(plan, Plan::Replace { renew: false });
         let binds = state.record.meta.user.is_some() && (!rewrites || user_changed);
+        // A move takes the old key's entry away in any case, and the new one is not bound yet.
+        let unbinds =
+            matches!(plan, Plan::Replace { .. }) && state.log.iter().any(|op| matches!(op, Op::NoUser));
         let writes = !matches!(plan, Plan::Nothing | Plan::Forget);
         // A hook may bind a user only later.
-        if !in_task && writes && (plan == Plan::Move || binds || settings.hooks.touch_saves()) {
+        if !in_task && writes && (plan == Plan::Move || binds || unbinds || settings.hooks.touch_saves()) {
             return Ok(Begun::HasSteps);
         }
         let now = settings.now();
@@ -144,6 +149,7 @@ impl<'h> Work<'h> {
             plan,
             ticket,
             binds,
+            unbinds,
             ops,
             base: old.as_ref().map(|stored| stored.bytes.clone()).unwrap_or_default(),
             old,
@@ -233,11 +239,18 @@ impl<'h> Work<'h> {
             }
             overtaken
         };
-        match replayed {
+        let viewed = match replayed {
             Some(record) => self.handle.rebase(&record),
             None if overtaken => self.handle.rebuild(),
             None => Ok(()),
+        };
+        if viewed.is_err() && !self.base.is_empty() {
+            // The view lacks what others stored. The next commit must not take it for the record: it meets a conflict,
+            // and does its changes again on what is there.
+            let stale = Stored { bytes: self.base.clone(), ..self.target.clone() };
+            self.handle.lock().access = Access::Stored(stale);
         }
+        viewed
     }
 
     /// Returns the key whose record the changes are made on.
@@ -251,7 +264,7 @@ impl<'h> Work<'h> {
         let key = self.base_key();
         match refusal {
             Refusal::Moved => event::moved(key),
-            Refusal::Gone | Refusal::Corrupt | Refusal::Unloaded => event::gone(key),
+            Refusal::Gone | Refusal::Corrupt | Refusal::Unloaded | Refusal::Outage => event::gone(key),
         }
         self.handle.lock().refuse(refusal, self.handle.blank());
         Error::new(ErrorKind::Gone)

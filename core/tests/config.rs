@@ -6,7 +6,9 @@ mod support;
 use std::time::Duration;
 
 use cloakroom_conformance::{Plain, Reference};
-use cloakroom_core::{Builder, CookieConfig, Engine, ErrorKind, Expiry, Guarantee, Keyring, SameSite};
+use cloakroom_core::{
+    Builder, CookieConfig, Engine, ErrorKind, Expiry, Guarantee, Keyring, Profile, SameSite,
+};
 use support::logs::Logs;
 
 type Configure = fn(Builder) -> Builder;
@@ -38,9 +40,15 @@ const MISTAKES: &[(Configure, &str, &str)] = &[
     (|b| b.cookie(CookieConfig::new().name("sid").domain("10.0.0.1")), "cookie.domain", "IP address"),
     (|b| b.cookie(CookieConfig::new().name("sid").domain("")), "cookie.domain", "empty"),
     (
-        |b| b.cookie(CookieConfig::new().same_site(SameSite::None).insecure()),
+        |b| b.cookie(CookieConfig::new().name("sid").secure(false).same_site(SameSite::None)),
         "cookie.same_site",
         "insecure()",
+    ),
+    (|b| b.cookie(CookieConfig::new().secure(false)), "cookie.secure", "insecure()"),
+    (
+        |b| b.profile(Profile::native().clone()).cookie(Profile::native().default_cookie().name("")),
+        "cookie.name",
+        "empty",
     ),
     (
         |b| b.insecure().cookie(CookieConfig::new().same_site(SameSite::None)),

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{Router, routing::get};
 use cloakroom_conformance::{Operation, Reference, Switch};
@@ -158,7 +158,8 @@ async fn anonymous_goes_on_with_an_empty_session_that_refuses_writes() {
     assert_eq!((read.status, read.body.as_str(), read.set_cookies().len()), (StatusCode::OK, "none", 0));
     for path in ["/write", "/count"] {
         let write = browser.get(&app, path).await;
-        assert_eq!((write.status, write.set_cookies().len()), (StatusCode::CONFLICT, 0));
+        assert_eq!((write.status, write.set_cookies().len()), (StatusCode::SERVICE_UNAVAILABLE, 0));
+        assert_eq!(write.headers[header::RETRY_AFTER], "1");
     }
     store.connect();
     assert_eq!(browser.get(&app, "/count").await.body, "2", "nothing was overwritten, nobody logged out");
@@ -170,7 +171,7 @@ async fn a_function_can_decide() {
     let decide = |error: &Error| {
         if error.kind() == ErrorKind::Timeout { Fallback::Anonymous } else { Fallback::Fail }
     };
-    let app = app(&store, |b| b.on_outage(OnOutage::Decide(Arc::new(decide))));
+    let app = app(&store, |b| b.on_outage(OnOutage::decide(decide)));
     let mut browser = known(&app).await;
     store.fail(Operation::Get, ErrorKind::Timeout);
     assert_eq!(browser.get(&app, "/n").await.body, "none");
@@ -225,7 +226,7 @@ async fn a_logout_of_a_session_that_was_not_loaded_is_an_error_and_never_a_succe
     let mut browser = known(&app).await;
     store.disconnect();
     let reply = browser.get(&app, "/logout").await;
-    assert_eq!((reply.status, reply.set_cookies().len()), (StatusCode::CONFLICT, 0));
+    assert_eq!((reply.status, reply.set_cookies().len()), (StatusCode::SERVICE_UNAVAILABLE, 0));
     store.connect();
     assert_eq!(browser.get(&app, "/count").await.body, "2", "and indeed it lives on");
 }

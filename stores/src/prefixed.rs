@@ -9,7 +9,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use cloakroom_core::{
-    AdminStore, AtomicStore, Error, ErrorKind, IndexedStore, Key, Result, StatusStream, Store, Swapped, Ttl,
+    AdminStore, AtomicStore, Error, ErrorKind, Guarantee, IndexedStore, Key, Result, StatusStream, Store,
+    Swapped, Ttl,
 };
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
@@ -174,6 +175,10 @@ impl<S: Store> Store for Prefixed<S> {
 
     fn status(&self) -> StatusStream {
         self.inner.status()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        self.inner.guarantee()
     }
 
     fn as_atomic(&self) -> Option<&dyn AtomicStore> {

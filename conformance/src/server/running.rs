@@ -13,8 +13,10 @@ use crate::{
         address::Parts,
         container::Container,
         kind::Kind,
+        members,
         probe::{Product, Question, Wire},
         process::Process,
+        shared,
     },
 };
 
@@ -146,6 +148,15 @@ impl Running {
         Ok((proxy, through))
     }
 
+    /// Returns an environment variable and the value with which a process started by this one finds this server:
+    /// [`Server::shared`](crate::Server::shared) then returns it instead of starting one.
+    ///
+    /// The value holds the address, and so the password, if there is one.
+    #[must_use]
+    pub fn hand_over(&self) -> (String, String) {
+        shared::hand_over(self.0.kind, self)
+    }
+
     /// The same server, for all.
     pub(crate) fn into_shared(self) -> Self {
         let (kind, url, way) = (self.0.kind, self.0.url.clone(), self.0.way.clone());
@@ -169,7 +180,13 @@ impl Running {
         for done in futures_util::future::join_all(deeds).await {
             done?;
         }
-        Ok(())
+        let (kind, ports) = (self.0.kind, self.0.nodes.iter().map(Node::port).collect::<Vec<_>>());
+        match deed {
+            Deed::Start | Deed::Resume => {
+                background::run(async move { members::settle(kind, &ports).await }).await
+            }
+            Deed::Stop | Deed::Kill | Deed::Pause => Ok(()),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     failure::{Failure, Verdict},
     server::{
         Server,
+        kind::Kind,
         probe::Product,
         running::{Inner, Running, Sharing},
         start,
@@ -48,14 +49,14 @@ async fn find(server: &Server) -> Verdict<Running> {
 }
 
 /// The variable, and what to set it to, by which a child of this process finds `running`.
-pub(crate) fn hand_over(server: &Server, running: &Running) -> (String, String) {
+pub(crate) fn hand_over(kind: Kind, running: &Running) -> (String, String) {
     let value = json!({
         "url": running.url(),
         "way": running.way(),
         "product": running.product(),
         "version": running.version(),
     });
-    (server.kind.shared_variable(), value.to_string())
+    (kind.shared_variable(), value.to_string())
 }
 
 fn handed_over(server: &Server) -> Verdict<Option<Running>> {

@@ -12,6 +12,7 @@ use crate::{
         container::{self, Container, Network, Order},
         kind::{Image, Kind},
         local::{self, Extras, filled},
+        members,
         probe::{Question, Wire},
         process::Process,
         running::{Body, Inner, Node, Running, Sharing},
@@ -87,6 +88,10 @@ fn question(server: &Server, parts: &Parts<'_>, host: String, port: u16) -> Ques
 
 /// Starts one: in a container, else as a program.
 async fn anew(server: &Server) -> Verdict<Running> {
+    if matches!(server.kind, Kind::RedisCluster | Kind::RedisSentinel) {
+        let started = members::start(server).await?;
+        return started.map_err(|(container, program)| no_way(server.kind, &container, &program));
+    }
     if server.kind == Kind::Command {
         let node = again(server, How::Program).await?;
         return finish(server, node).await;

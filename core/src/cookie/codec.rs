@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
 use super::{
@@ -36,7 +37,7 @@ pub(crate) struct CookieCodec {
 
 /// When the browser forgets the cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lifetime {
+pub(crate) enum Lifetime {
     /// After the session's ttl.
     Ttl,
     /// When the browser is closed.
@@ -50,6 +51,15 @@ pub(crate) struct Ticket {
     pub(crate) id: SessionId,
     /// Whether an older key signed it, so that the cookie should be sent anew.
     pub(crate) reissue: bool,
+    /// The stored bytes, where the ticket carries them itself and no store is asked.
+    pub(crate) record: Option<Bytes>,
+}
+
+impl Ticket {
+    /// Makes a ticket that opens what a store has.
+    pub(crate) const fn new(id: SessionId, reissue: bool) -> Self {
+        Self { id, reissue, record: None }
+    }
 }
 
 impl CookieCodec {
@@ -70,6 +80,11 @@ impl CookieCodec {
         self.shape.length()
     }
 
+    /// Returns the configuration as checked.
+    pub(crate) fn config(&self) -> &CookieConfig {
+        &self.config
+    }
+
     /// Checks options of one session against this cookie.
     ///
     /// # Errors
@@ -78,15 +93,9 @@ impl CookieCodec {
         options.over(&self.config).check_promises()
     }
 
-    /// Tells whether the browser sends the cookie with a request for `path` (RFC 6265bis, section 5.1.4).
-    ///
-    /// `path` is the one the browser asked for, before any router has cut off a prefix. A query is ignored. What is no
-    /// path (`*`, an authority, nothing at all) counts as `/`.
+    /// As [`CookieConfig::covers`].
     pub(crate) fn covers(&self, path: &str) -> bool {
-        let path = path.split(['?', '#']).next().unwrap_or_default();
-        let path = if path.starts_with('/') { path } else { "/" };
-        path.strip_prefix(&*self.config.path)
-            .is_some_and(|rest| rest.is_empty() || self.config.path.ends_with('/') || rest.starts_with('/'))
+        self.config.covers(path)
     }
 
     /// Collects the values in a request that could be ours, by name and shape alone; allocates nothing.
@@ -100,11 +109,11 @@ impl CookieCodec {
     pub(crate) fn verify(&self, candidate: &Candidate) -> Option<Ticket> {
         let value = candidate.as_bytes();
         let Some(signer) = &self.signer else {
-            return self.shape.id.parse(value).map(|id| Ticket { id, reissue: false });
+            return self.shape.id.parse(value).map(|id| Ticket::new(id, false));
         };
         let (id, tag) = value.split_at_checked(self.shape.id.length())?;
         let age = signer.verify(&self.config.name, id, tag.strip_prefix(&[TAG_MARK])?)?;
-        Some(Ticket { id: self.shape.id.parse(id)?, reissue: age == KeyAge::Older })
+        Some(Ticket::new(self.shape.id.parse(id)?, age == KeyAge::Older))
     }
 
     /// Returns the `Set-Cookie` that hands out an id, in one allocation.

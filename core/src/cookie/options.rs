@@ -45,14 +45,14 @@ impl CookieOptions {
     }
 
     /// Returns the configuration with these options in place of its own.
-    pub(super) fn over(&self, config: &CookieConfig) -> CookieConfig {
+    pub(crate) fn over(&self, config: &CookieConfig) -> CookieConfig {
         let lifetime = match self.browser_session {
             Some(true) => Lifetime::BrowserSession,
             Some(false) => Lifetime::Ttl,
             None => config.lifetime,
         };
         CookieConfig {
-            same_site: self.same_site.unwrap_or(config.same_site),
+            same_site: self.same_site.or(config.same_site),
             http_only: self.http_only.unwrap_or(config.http_only),
             lifetime,
             ..config.clone()

@@ -90,13 +90,30 @@ impl fmt::Debug for Candidate {
 #[derive(Clone, Default)]
 pub(crate) struct Candidates {
     kept: SmallVec<[Candidate; MAX_CANDIDATES]>,
+    /// What a cookie of another format said, value by value: these are of any length and alphabet.
+    foreign: Option<Box<[Box<[u8]>]>>,
     hostile: bool,
 }
 
 impl Candidates {
+    /// Makes the one candidate of another format, of as many values as its form reads.
+    pub(crate) fn foreign(values: Box<[Box<[u8]>]>) -> Self {
+        Self { foreign: Some(values), ..Self::default() }
+    }
+
+    /// Returns the values of [`foreign`](Self::foreign).
+    pub(crate) fn foreign_values(&self) -> Option<&[Box<[u8]>]> {
+        self.foreign.as_deref()
+    }
+
     /// Returns how many there are, at most four.
     pub(crate) fn len(&self) -> usize {
-        self.kept.len()
+        self.kept.len() + usize::from(self.foreign.is_some())
+    }
+
+    /// Returns the candidate at `at`, of the native form.
+    pub(crate) fn get(&self, at: usize) -> Option<&Candidate> {
+        self.kept.get(at)
     }
 
     /// Yields the candidates in the order they came.
@@ -137,6 +154,7 @@ impl<'a> IntoIterator for &'a Candidates {
 impl fmt::Debug for Candidates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kept = self.len();
+        // Neither kind shows what it holds.
         write!(f, "Candidates({kept} kept{})", if self.hostile { ", hostile" } else { "" })
     }
 }
@@ -147,6 +165,30 @@ impl fmt::Debug for Candidates {
 /// and values, one pair of double quotes around a value. Nothing is percent-decoded.
 pub(super) fn scan(headers: &HeaderMap, name: &[u8], shape: &ValueShape) -> Candidates {
     let mut found = Candidates::default();
+    let whole = each_pair(headers, |pair| {
+        if let Some(value) = value_of(pair, name) {
+            found.take(value, shape);
+        }
+    });
+    found.hostile |= !whole;
+    found
+}
+
+/// Returns the first value of each of the cookies `names`, as it stands in the request.
+pub(crate) fn first_values<const N: usize>(headers: &HeaderMap, names: [&str; N]) -> [Option<Box<[u8]>>; N] {
+    let mut found = [const { None }; N];
+    each_pair(headers, |pair| {
+        for (name, found) in names.iter().zip(&mut found) {
+            if found.is_none() {
+                *found = value_of(pair, name.as_bytes()).map(Box::from);
+            }
+        }
+    });
+    found
+}
+
+/// Yields each pair of all `Cookie` headers together; `false` if there are more than are looked at.
+fn each_pair(headers: &HeaderMap, mut each: impl FnMut(&[u8])) -> bool {
     let (mut bytes_left, mut pairs_left) = (MAX_COOKIE_BYTES, MAX_PAIRS);
     // HTTP/2 and 3 may split the cookies over several headers (RFC 9113, section 8.2.3).
     for header in headers.get_all(COOKIE) {
@@ -158,21 +200,18 @@ pub(super) fn scan(headers: &HeaderMap, name: &[u8], shape: &ValueShape) -> Cand
             let cut = end == window.len() && end < rest.len();
             let pair = trim_start(&rest[..end]);
             if cut || (pairs_left == 0 && !pair.is_empty()) {
-                found.hostile = true;
-                return found;
+                return false;
             }
             if !pair.is_empty() {
                 pairs_left -= 1;
-                if let Some(value) = value_of(pair, name) {
-                    found.take(value, shape);
-                }
+                each(pair);
             }
             let used = rest.len().min(end + 1);
             bytes_left -= used;
             rest = &rest[used..];
         }
     }
-    found
+    true
 }
 
 /// Returns the value in `pair` if it is called `name`.

@@ -7,7 +7,9 @@ use proptest::{
 };
 
 use super::{
-    Candidate, Candidates, CookieCodec, CookieConfig, Lifetime, SameSite, read::ValueShape, split_prefix,
+    Candidates, CookieCodec, CookieConfig, Lifetime, SameSite,
+    read::{Candidate, ValueShape},
+    split_prefix,
 };
 use crate::{ErrorKind, Keyring, SessionId, Ttl, ids::IdShape};
 
@@ -227,6 +229,11 @@ fn every_good_configuration_is_built_and_every_bad_one_names_its_field() {
         (new().name("__hOsT-sid").domain("example.com"), Some(("cookie.domain", "`__Secure-…`"))),
         (new().name("__Host-Http-sid").domain("example.com"), Some(("cookie.domain", "`__Secure-…`"))),
         (new().name("__Host-sid").path("/x").domain("a.b").insecure(), None),
+        (new().secure(false), Some(("cookie.secure", "call `insecure()` on the builder"))),
+        (new().name("__secure-sid").secure(false), Some(("cookie.secure", "under a name with a prefix"))),
+        (sid().secure(false), None),
+        (new().secure(false).insecure(), None),
+        (sid().secure(false).same_site(SameSite::None), Some(("cookie.same_site", "browsers drop it"))),
         (new().name("__Secure-sid").path("/app").domain("example.com"), None),
         (new().name("__Host-Http-sid").http_only(false), Some(("cookie.http_only", "leave it on"))),
         (new().name("__http-sid").http_only(false), Some(("cookie.http_only", "leave it on"))),
@@ -530,28 +537,32 @@ fn any_config() -> impl Strategy<Value = CookieConfig> {
         1 => any_text().prop_map(Some),
         1 => "[a-z.:0-9/]{0,300}".prop_map(Some),
     ];
-    let same_site = select(vec![SameSite::Strict, SameSite::Lax, SameSite::None]);
-    (name, path, domain, same_site, any::<[bool; 4]>()).prop_map(
-        |(name, path, domain, same_site, [secure, http_only, partitioned, browser_session])| CookieConfig {
-            name,
-            path,
-            domain,
-            same_site,
-            secure,
-            http_only,
-            partitioned,
-            lifetime: if browser_session { Lifetime::BrowserSession } else { Lifetime::Ttl },
+    let same_site = select(vec![Some(SameSite::Strict), Some(SameSite::Lax), Some(SameSite::None), None]);
+    (name, path, domain, same_site, any::<[bool; 5]>()).prop_map(
+        |(name, path, domain, same_site, [secure, insecure, http_only, partitioned, browser_session])| {
+            CookieConfig {
+                name,
+                path,
+                domain,
+                same_site,
+                secure,
+                insecure,
+                http_only,
+                partitioned,
+                lifetime: if browser_session { Lifetime::BrowserSession } else { Lifetime::Ttl },
+            }
         },
     )
 }
 
-const FIELDS: [&str; 6] = [
+const FIELDS: [&str; 7] = [
     "cookie.name",
     "cookie.path",
     "cookie.domain",
     "cookie.same_site",
     "cookie.http_only",
     "cookie.partitioned",
+    "cookie.secure",
 ];
 
 proptest! {
@@ -573,7 +584,7 @@ proptest! {
         let lives = Ttl::from_secs(secs);
         let kept = browser(&codec.set(&id(), lives, None)).expect("a browser keeps it");
         let mut name = config.name.clone();
-        if !config.secure {
+        if config.insecure {
             while let Some((_, rest)) = split_prefix(&name) {
                 name = rest.to_owned();
             }
@@ -583,8 +594,8 @@ proptest! {
             value: value_of(&codec, &id()),
             path: config.path.clone(),
             domain: config.domain.as_deref().map(|domain| domain.trim_start_matches('.').to_ascii_lowercase()),
-            same_site: Some(config.same_site.as_str().to_owned()),
-            secure: config.secure,
+            same_site: config.same_site.map(|same_site| same_site.as_str().to_owned()),
+            secure: config.secure && !config.insecure,
             http_only: config.http_only,
             partitioned: config.partitioned,
             max_age: (config.lifetime == Lifetime::Ttl).then_some(lives.secs_rounded_up() as i64),

@@ -7,8 +7,10 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::{
-    AtomicStore, Engine, Error, ErrorKind, RequestHead, Session, Store, Swapped, Ttl, async_trait,
+    AtomicStore, Engine, Error, ErrorKind, HeaderEdits, NoStore, RequestHead, Session, Store, Swapped, Ttl,
+    async_trait,
     config::Builder,
+    cookie::{Candidates, CookieForm, CookieOptions, Outgoing, Ticket},
 };
 
 /// The rows of a program that knows nothing of us: the data alone, as one JSON object.
@@ -37,12 +39,92 @@ impl RecordCodec for BareJson {
         Ok(None)
     }
 
-    fn renews_by_touch(&self) -> bool {
-        true
+    fn keeps_users(&self) -> bool {
+        false
     }
 
     fn marks_writes(&self) -> bool {
         false
+    }
+}
+
+/// The codec of a format, for its own tests.
+pub(crate) fn native(limit: usize) -> Arc<dyn RecordCodec> {
+    Arc::new(NativeCodec { nonces: NonceSource::new().unwrap(), limit })
+}
+
+#[cfg(feature = "encrypt")]
+pub(crate) fn encrypted(limit: usize, ring: &Keyring) -> Result<Arc<dyn RecordCodec>> {
+    let inner = native(limit.saturating_sub(encrypt::OVERHEAD));
+    Ok(Arc::new(EncryptedCodec::new(inner, ring, "encrypt", limit)?))
+}
+
+/// A format of two cookies, `bare` and `bare.twin`, which must say the same.
+#[derive(Debug)]
+struct Bare;
+
+impl Format for Bare {
+    fn name(&self) -> &'static str {
+        "bare"
+    }
+    fn cookie(&self) -> CookieConfig {
+        CookieConfig::new().name("bare")
+    }
+    fn ids(&self) -> IdSource {
+        IdSource::default()
+    }
+    fn shared(&self) -> Shared {
+        Shared::WithOthers
+    }
+    fn carrier(&self, terms: &Terms<'_>) -> Result<Carrier> {
+        Ok(Carrier::Foreign(Box::new(Twins(terms.cookie.checked()?, terms.ids))))
+    }
+    fn wire(&self, _: &Terms<'_>) -> Result<Wire> {
+        Ok(Wire {
+            keys: Arc::new(Prefixed("app:sess:")),
+            records: Arc::new(BareJson),
+            renewal: RenewalRule { by_touch: true, ..RenewalRule::NATIVE },
+            in_cookie: false,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Twins(CookieConfig, IdShape);
+
+impl CookieForm for Twins {
+    fn covers(&self, path: &str) -> bool {
+        self.0.covers(path)
+    }
+    fn read(&self, headers: &HeaderMap) -> Candidates {
+        let text = headers.get(COOKIE).map(|value| value.to_str().unwrap()).unwrap_or_default();
+        let values: Vec<Box<[u8]>> =
+            text.split("; ").filter_map(|pair| Some(pair.split_once('=')?.1.as_bytes().into())).collect();
+        if values.len() == 2 { Candidates::foreign(values.into()) } else { Candidates::default() }
+    }
+    fn verify(&self, candidates: &Candidates, _: usize) -> Option<Ticket> {
+        let [one, two] = candidates.foreign_values()? else { return None };
+        (one == two).then(|| self.1.parse(one)).flatten().map(|id| Ticket::new(id, false))
+    }
+    fn send(&self, ticket: &Outgoing<'_>, response: &mut HeaderEdits) {
+        for name in self.names() {
+            let text = format!("{name}={}; for={}", ticket.id.expose(), ticket.lives.secs_rounded_up());
+            response.append_cookie(text.parse().unwrap());
+        }
+    }
+    fn take_back(&self, _: Option<&CookieOptions>, response: &mut HeaderEdits) {
+        for name in self.names() {
+            response.append_cookie(format!("{name}=").parse().unwrap());
+        }
+    }
+    fn refuse(&self, response: &mut HeaderEdits) {
+        response.append_cookie("bare.twin=".parse().unwrap());
+    }
+    fn names(&self) -> Vec<&str> {
+        vec!["bare", "bare.twin"]
+    }
+    fn check_options(&self, _: &CookieOptions) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -126,14 +208,15 @@ struct Visitor {
     engine: Engine,
     rows: Arc<Rows>,
     cookie: Option<String>,
+    /// The Set-Cookie headers of the last answer.
+    answered: Vec<String>,
 }
 
 impl Visitor {
     fn new(configure: impl FnOnce(Builder<Engine>) -> Builder<Engine>) -> Self {
         let rows = Arc::new(Rows::default());
-        let mut settings = configure(Engine::builder(Arc::clone(&rows))).settings().unwrap();
-        settings.profile = Profile { keys: Arc::new(Prefixed("app:sess:")), records: Arc::new(BareJson) };
-        Self { engine: Engine::new(settings), rows, cookie: None }
+        let builder = Engine::builder(Arc::clone(&rows)).profile(Profile::of(Bare));
+        Self { engine: configure(builder).build().unwrap(), rows, cookie: None, answered: Vec::new() }
     }
 
     /// One request; returns what the store was asked.
@@ -143,15 +226,16 @@ impl Visitor {
     ) -> Result<Vec<&'static str>> {
         let (method, uri, mut headers) = (Method::GET, Uri::from_static("/"), HeaderMap::new());
         if let Some(cookie) = &self.cookie {
-            headers.insert(COOKIE, format!("__Host-sid={cookie}").parse().unwrap());
+            headers.insert(COOKIE, format!("bare={cookie}; bare.twin={cookie}").parse().unwrap());
         }
         let lazy = self.engine.begin(&RequestHead { method: &method, uri: &uri, headers: &headers });
         handler(lazy.load().await?).await?;
         let edits = self.engine.finish(&lazy, StatusCode::OK).unwrap().await?;
         let mut answer = HeaderMap::new();
         edits.apply(&mut answer);
-        if let Some(cookie) = answer.get("set-cookie") {
-            self.cookie = cookie.to_str().unwrap().split(['=', ';']).nth(1).map(str::to_owned);
+        self.answered = answer.get_all("set-cookie").iter().map(|v| v.to_str().unwrap().to_owned()).collect();
+        if let Some(cookie) = self.answered.first().filter(|cookie| cookie.starts_with("bare=")) {
+            self.cookie = cookie.split(['=', ';']).nth(1).map(str::to_owned);
         }
         Ok(std::mem::take(&mut *self.rows.calls.lock()))
     }
@@ -201,4 +285,63 @@ async fn a_write_that_cannot_be_known_again_is_reported_and_not_repeated() {
         visitor.request(async |s| s.update("n", |n: Option<u64>| n.unwrap_or(0) + 1).map(|_| ())).await;
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Timeout);
     assert_eq!(visitor.row(), r#"{"n":2}"#, "applied once");
+}
+
+#[tokio::test]
+async fn a_format_of_several_cookies_sends_reads_and_takes_back_all_of_them() {
+    let mut visitor = Visitor::new(|b| b);
+    visitor.request(async |s| s.insert("n", 1)).await.unwrap();
+    let id = visitor.cookie.clone().unwrap();
+    assert_eq!(visitor.answered, [format!("bare={id}; for=86400"), format!("bare.twin={id}; for=86400")]);
+    visitor.request(async |s| s.destroy().await).await.unwrap();
+    assert_eq!(visitor.answered, ["bare=", "bare.twin="]);
+}
+
+#[tokio::test]
+async fn a_ticket_that_does_not_verify_is_answered_as_the_format_has_it_and_looked_up_nowhere() {
+    let visitor = Visitor::new(|b| b);
+    let (method, uri, mut headers) = (Method::GET, Uri::from_static("/"), HeaderMap::new());
+    headers.insert(COOKIE, format!("bare={}; bare.twin=x", "A".repeat(43)).parse().unwrap());
+    let lazy = visitor.engine.begin(&RequestHead { method: &method, uri: &uri, headers: &headers });
+    assert!(lazy.load().await.unwrap().is_new());
+    let mut answer = HeaderMap::new();
+    visitor.engine.finish(&lazy, StatusCode::OK).unwrap().await.unwrap().apply(&mut answer);
+    assert_eq!(answer.get("set-cookie").unwrap(), "bare.twin=");
+    assert!(visitor.rows.calls.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_format_without_room_for_a_user_says_so() {
+    let mut visitor = Visitor::new(|b| b);
+    let outcome = visitor.request(async |s| s.bind_user("alice")).await;
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Unsupported);
+}
+
+/// What cannot be configured together with a format that others share, by field, and a part of the cure.
+#[test]
+fn what_has_no_place_in_a_shared_format_is_refused_by_name() {
+    type Configure = fn(Builder<Engine>) -> Builder<Engine>;
+    let mistakes: &[(Configure, &str, &str)] = &[
+        (|b| b.keys(Keyring::new([[7_u8; 32]])), "keys", "given twice"),
+        #[cfg(feature = "encrypt")]
+        (|b| b.encrypt(Keyring::new([[7_u8; 32]])), "encrypt", "could not read"),
+        (
+            |b| b.expiry(Expiry::default().absolute(std::time::Duration::from_secs(99_999_999))),
+            "expiry.absolute",
+            "idle",
+        ),
+        (|b| b.cookie(CookieConfig::new().name("")), "cookie.name", "empty"),
+    ];
+    for (configure, field, cure) in mistakes {
+        // In whichever order they are called.
+        let first = configure(Engine::builder(Rows::default()).profile(Profile::of(Bare))).build();
+        let last = configure(Engine::builder(Rows::default())).profile(Profile::of(Bare)).build();
+        for error in [first.unwrap_err(), last.unwrap_err()] {
+            assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some(*field)));
+            assert!(error.to_string().contains(cure), "{error}");
+        }
+    }
+    let error = Engine::builder(NoStore).build().unwrap_err();
+    assert_eq!(error.field(), Some("profile"));
+    assert!(error.to_string().contains("instead of `NoStore`"), "{error}");
 }
