@@ -118,17 +118,11 @@ impl MySqlStore {
 
     /// Starts a store with options.
     pub const fn builder() -> MySqlStoreBuilder {
-        MySqlStoreBuilder {
-            table: None,
-            timeout: TIMEOUT,
-            sweep_every: Some(EVERY),
-            max_connections: 10,
-        }
+        MySqlStoreBuilder { table: None, timeout: TIMEOUT, sweep_every: Some(EVERY), max_connections: 10 }
     }
 
     fn new(pool: MySqlPool, names: Names, builder: &MySqlStoreBuilder) -> Self {
-        let line =
-            Line::new(pool, STORE, builder.timeout, Preparing::Once, fault::classify, Some(probe));
+        let line = Line::new(pool, STORE, builder.timeout, Preparing::Once, fault::classify, Some(probe));
         Self(Arc::new(Inner {
             link: Link::new(line),
             statements: Statements::new(&names),

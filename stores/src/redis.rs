@@ -118,6 +118,7 @@ impl RedisStore {
     ///
     /// This is several times slower than the connection that [`connect`](Self::connect) makes, since the pool asks the
     /// server twice before it hands a connection out. The status falls when a command fails, not when the server does.
+    /// For `rediss://` the application itself chooses the cryptography of rustls.
     ///
     /// # Errors
     /// As [`connect`](Self::connect), and [`ErrorKind::Config`] naming `pool` if it has no runtime.

@@ -475,7 +475,10 @@ fn options(url: &str) -> Result<SqliteConnectOptions> {
         return Err(Error::config("url", form));
     }
     let options = SqliteConnectOptions::from_str(url).map_err(|_| Error::config("url", form))?;
-    if url.contains(":memory:") || url.contains("mode=memory") || options.get_filename().as_os_str().is_empty() {
+    if url.contains(":memory:")
+        || url.contains("mode=memory")
+        || options.get_filename().as_os_str().is_empty()
+    {
         let cure = "must name a file: in memory every connection would have a database of its own; for sessions in \
                     memory take `MemoryStore`";
         return Err(Error::config("url", cure));

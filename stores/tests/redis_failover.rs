@@ -248,6 +248,13 @@ async fn slots_that_move_while_keys_are_in_them_are_followed() {
     assert_eq!(store.get(&one).await.unwrap().as_deref(), Some(&b"a"[..]));
     assert_eq!(store.replace(&one, b"a", "b".into(), HOUR).await.unwrap(), Swapped::Done);
     assert!(store.create(&key("{moving}two"), "c".into(), HOUR).await.unwrap());
+    // The rest of it: who the first is bound to.
+    let mut left = redis::cmd("CLUSTER");
+    left.arg("GETKEYSINSLOT").arg(slot).arg(10);
+    let left: Vec<Vec<u8>> = left.query_async(from).await.unwrap();
+    let mut migrate = redis::cmd("MIGRATE");
+    migrate.arg("127.0.0.1").arg(*to_port).arg("").arg(0).arg(5000).arg("KEYS").arg(left);
+    let _: () = migrate.query_async(from).await.unwrap();
     for inside in [to, from] {
         let _: () = ask(inside, &format!("CLUSTER SETSLOT {slot} NODE {to_id}")).await;
     }

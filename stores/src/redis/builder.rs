@@ -128,6 +128,9 @@ impl RedisStoreBuilder {
     /// See [`RedisStore::connect`].
     pub async fn from_client(self, client: Client) -> Result<RedisStore> {
         let info = client.get_connection_info().clone();
+        if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
+            prepare_tls();
+        }
         let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let client = Client::open(info.set_redis_settings(redis)).map_err(classify)?;
         self.to_server(client).await

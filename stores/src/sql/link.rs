@@ -18,10 +18,8 @@ use futures_util::{
     future::{BoxFuture, Either, join_all, select},
 };
 use sqlx::{
-    ConnectOptions, Connection, Database, Executor, IntoArguments, Pool,
-    database::HasStatementCache,
-    pool::PoolConnection,
-    query::Query,
+    ConnectOptions, Connection, Database, Executor, IntoArguments, Pool, database::HasStatementCache,
+    pool::PoolConnection, query::Query,
 };
 use tokio::time::{Instant, error::Elapsed, sleep, timeout, timeout_at};
 
@@ -44,7 +42,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 const ATTEMPTS: u32 = 8;
 
 /// Asks a connection whether it works: `Ok(false)` if its server takes no writes.
-pub(crate) type Probe<DB> = for<'c> fn(&'c mut <DB as Database>::Connection) -> BoxFuture<'c, sqlx::Result<bool>>;
+pub(crate) type Probe<DB> =
+    for<'c> fn(&'c mut <DB as Database>::Connection) -> BoxFuture<'c, sqlx::Result<bool>>;
 
 /// How often statements are prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,8 +250,7 @@ where
                 Preparing::EachTime => {
                     timeout_at(deadline, async {
                         let mut transaction = conn.begin().await?;
-                        let answer =
-                            Answer::read(transaction.fetch_many(query.persistent(false))).await?;
+                        let answer = Answer::read(transaction.fetch_many(query.persistent(false))).await?;
                         transaction.commit().await?;
                         Ok(answer)
                     })

@@ -115,8 +115,21 @@ mod tests {
     fn hostile_names_are_refused_and_not_repeated() {
         let long = "a".repeat(MAX_LEN + 1);
         for name in [
-            "", "1a", "a-b", "a b", "a.b", "s\"; drop table x; --", "s`; drop table x; --", "a'b", "a\0b", "ä",
-            "{users}", "a\\", "a;b", "a/*", &long,
+            "",
+            "1a",
+            "a-b",
+            "a b",
+            "a.b",
+            "s\"; drop table x; --",
+            "s`; drop table x; --",
+            "a'b",
+            "a\0b",
+            "ä",
+            "{users}",
+            "a\\",
+            "a;b",
+            "a/*",
+            &long,
         ] {
             for (field, names) in [
                 ("table", Names::new(name, None, Quote::Double)),
