@@ -17,7 +17,10 @@ use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower_sessions::{Session as TowerSession, SessionManagerLayer};
-use tower_sessions_redis_store::{RedisStore as TowerStore, fred::prelude::{ClientLike, Config, Pool}};
+use tower_sessions_redis_store::{
+    RedisStore as TowerStore,
+    fred::prelude::{ClientLike, Config, Pool},
+};
 
 use crate::Failure;
 
@@ -84,8 +87,8 @@ const BROKEN: StatusCode = StatusCode::INTERNAL_SERVER_ERROR;
 
 mod bare {
     use super::{
-        AppendHeaders, AtomicU64, BROKEN, HeaderMap, IntoResponse, MAIL, MultiplexedConnection, NAME, Ordering,
-        State, StatusCode, Value, header, json,
+        AppendHeaders, AtomicU64, BROKEN, HeaderMap, IntoResponse, MAIL, MultiplexedConnection, NAME,
+        Ordering, State, StatusCode, Value, header, json,
     };
 
     const LIFE: u64 = 24 * 3600 * 1000;
@@ -125,11 +128,16 @@ mod bare {
     }
 
     async fn load(mut connection: MultiplexedConnection, key: &str) -> Result<Value, StatusCode> {
-        let bytes: Vec<u8> = redis::cmd("GET").arg(key).query_async(&mut connection).await.map_err(|_| BROKEN)?;
+        let bytes: Vec<u8> =
+            redis::cmd("GET").arg(key).query_async(&mut connection).await.map_err(|_| BROKEN)?;
         serde_json::from_slice(&bytes).map_err(|_| BROKEN)
     }
 
-    async fn store(mut connection: MultiplexedConnection, key: &str, session: &Value) -> Result<(), StatusCode> {
+    async fn store(
+        mut connection: MultiplexedConnection,
+        key: &str,
+        session: &Value,
+    ) -> Result<(), StatusCode> {
         let bytes = serde_json::to_vec(session).map_err(|_| BROKEN)?;
         let mut set = redis::cmd("SET");
         set.arg(key).arg(bytes).arg("PX").arg(LIFE);

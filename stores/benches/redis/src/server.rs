@@ -22,8 +22,18 @@ impl Server {
             return Ok(Self { url, ours: None });
         }
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut command = Command::new(env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned()));
-        command.args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--port", &port.to_string()]);
+        let mut command =
+            Command::new(env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned()));
+        command.args([
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            &port.to_string(),
+        ]);
         let started = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let ours = started.map_err(|error| {
             format!("{error}: install redis-server, or set CLOAKROOM_TEST_REDIS_URL or REDIS_SERVER")
