@@ -7,7 +7,7 @@ use crate::{
     failure::Verdict,
     machine::Stage,
     report::Group,
-    subject::{Ability, Subject},
+    subject::{Ability, Addresses, Subject},
 };
 
 mod admin;
@@ -18,15 +18,19 @@ mod expiry;
 mod handles;
 mod indexed;
 mod keys;
+mod logs;
 mod model;
 mod outage;
 mod parallel;
 mod races;
 mod remove;
 mod replace;
+mod server;
+mod sessions;
 mod status;
 mod touch;
 mod values;
+mod wire;
 
 /// One rule of the contract and how to see whether a store keeps it.
 pub(crate) struct Case {
@@ -47,16 +51,27 @@ pub(crate) enum Outages {
     Given,
     /// For those of which it was not said how.
     NotGiven,
+    /// For those that talk to a server.
+    Server,
+    /// For those that talk to a server of one address.
+    Wire,
 }
 
 impl Case {
+    /// Whether it is about what is logged: such cases are called so, and hear everything.
+    pub(crate) fn listens(&self) -> bool {
+        self.name.starts_with("a_log_")
+    }
+
     pub(crate) fn is_called_for(&self, subject: &Subject) -> bool {
         let outages = match self.outages {
             Outages::Any => true,
             Outages::Given => subject.has_outage(),
             Outages::NotGiven => !subject.has_outage(),
+            Outages::Server => subject.source.is_some(),
+            Outages::Wire => subject.source.is_some() && subject.addresses == Addresses::One,
         };
-        outages && self.needs.iter().all(|ability| subject.declares(*ability))
+        subject.wants(self.group) && outages && self.needs.iter().all(|ability| subject.declares(*ability))
     }
 }
 
@@ -77,6 +92,11 @@ impl Case {
 /// | `races` | `concurrency` | `atomic` |
 /// | `status` | `status` | an outage given |
 /// | `status_atomic`, `status_indexed`, `status_admin` | `status` | an outage given, and the ability |
+/// | `server` | `server` | a server |
+/// | `server_sessions` | `server` | a server, and `atomic` |
+/// | `server_model` | `server` | a server |
+/// | `server_wire` | `server` | a server of one address |
+/// | `server_wire_atomic` | `server` | a server of one address, and `atomic` |
 #[macro_export]
 macro_rules! for_each_case {
     ([$($callback:tt)*] $($args:tt)*) => {
@@ -134,6 +154,9 @@ macro_rules! for_each_case {
                     a_dropped_set_leaves_no_value_without_its_ttl,
                     a_dropped_destroy_leaves_the_value_or_nothing,
                     a_dropped_call_leaves_the_others_their_own_answers,
+                ]
+                logs: [
+                    a_log_shows_neither_key_nor_value,
                 ]
                 model: [
                     a_random_walk_agrees_with_the_model,
@@ -297,6 +320,9 @@ macro_rules! for_each_case {
                     a_write_that_an_outage_failed_is_whole_or_not_there,
                     a_write_that_an_outage_failed_does_not_come_late,
                 ]
+                logs: [
+                    a_log_of_an_outage_shows_neither_key_nor_value,
+                ]
             }
             status_atomic {
                 outage: [
@@ -313,6 +339,40 @@ macro_rules! for_each_case {
             status_admin {
                 outage: [
                     administration_in_an_outage_is_never_an_answer,
+                ]
+            }
+            server {
+                server: [
+                    the_status_follows_the_servers_death_and_return,
+                    a_request_waits_for_the_server_no_longer_than_it_may,
+                    the_first_request_after_the_return_succeeds,
+                    a_kill_under_load_hangs_no_request_and_answers_nothing_wrong,
+                    a_server_that_stands_still_costs_an_operation_no_more_than_the_bound,
+                    an_emptied_server_ends_sessions_and_adopts_no_id,
+                ]
+            }
+            server_sessions {
+                sessions: [
+                    a_session_that_two_processes_change_at_once_loses_nothing,
+                    a_logout_in_one_process_ends_what_the_other_has_under_way,
+                ]
+            }
+            server_model {
+                sessions: [
+                    ten_thousand_random_operations_agree_with_the_model,
+                ]
+            }
+            server_wire {
+                wire: [
+                    a_stalled_server_costs_a_request_no_more_than_the_deadline,
+                    two_hundred_clients_that_reconnect_make_no_storm,
+                    each_operation_takes_the_round_trips_it_declares,
+                ]
+            }
+            server_wire_atomic {
+                wire: [
+                    a_lost_reply_applies_no_update_twice_and_hides_behind_no_success,
+                    a_write_whose_reply_was_lost_is_sent_once,
                 ]
             }
         }
@@ -334,7 +394,10 @@ mod block {
     use super::{Ability, Case, Group, Outages, Stage};
 
     const fn of(group: Group, needs: &'static [Ability], outages: Outages) -> Case {
-        let stage = if matches!(group, Group::Status) { Stage::Cut } else { Stage::Shared };
+        let stage = match group {
+            Group::Status => Stage::Cut,
+            _ => Stage::Shared,
+        };
         Case { group, needs, outages, stage, name: "", run: |_| Box::pin(async { Ok(()) }) }
     }
 
@@ -350,6 +413,12 @@ mod block {
     pub(super) const status_atomic: Case = of(Group::Status, &[Ability::Atomic], Outages::Given);
     pub(super) const status_indexed: Case = of(Group::Status, &[Ability::Indexed], Outages::Given);
     pub(super) const status_admin: Case = of(Group::Status, &[Ability::Admin], Outages::Given);
+    pub(super) const server: Case = Case { stage: Stage::Own, ..of(Group::Server, &[], Outages::Server) };
+    pub(super) const server_sessions: Case = of(Group::Server, &[Ability::Atomic], Outages::Server);
+    pub(super) const server_model: Case = of(Group::Server, &[], Outages::Server);
+    pub(super) const server_wire: Case = Case { stage: Stage::Wire, ..of(Group::Server, &[], Outages::Wire) };
+    pub(super) const server_wire_atomic: Case =
+        Case { stage: Stage::Wire, ..of(Group::Server, &[Ability::Atomic], Outages::Wire) };
 }
 
 static CASES: &[Case] = for_each_case! { [table] };

@@ -10,9 +10,12 @@ use cloakroom_core::{AdminStore, AtomicStore, Bytes, IndexedStore, Key, Store, S
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    ear::Ear,
     env::Env,
     failure::{Failure, Verdict, check, show, show_found, show_swapped},
-    machine::{Place, Stage},
+    fault_proxy::FaultProxy,
+    machine::{Machine, Place, Stage},
+    operation::Operation,
     outage::Outage,
     subject::{Ability, Subject},
 };
@@ -32,16 +35,22 @@ pub(crate) struct Cx {
     subject: Subject,
     place: Place,
     store: Arc<dyn Store>,
+    ear: Ear,
 }
 
 /// How long an operation may take while the backend is away.
 pub(crate) const BOUND: Duration = Duration::from_secs(5);
 
 impl Cx {
-    pub(crate) async fn open(subject: Subject, stage: Stage) -> Verdict<Self> {
+    pub(crate) async fn open(subject: Subject, stage: Stage, ear: Ear) -> Verdict<Self> {
         let place = Place::prepare(&subject, stage).await?;
         let store = subject.open(&place.env).await?;
-        Ok(Self { subject, place, store })
+        Ok(Self { subject, place, store, ear })
+    }
+
+    /// What hears the logs of a case about them.
+    pub(crate) const fn ear(&self) -> &Ear {
+        &self.ear
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
@@ -69,6 +78,33 @@ impl Cx {
             Some(outage) => Ok(outage),
             None => self.place.outage(),
         }
+    }
+
+    /// The server of this case.
+    pub(crate) fn machine(&self) -> Verdict<&dyn Machine> {
+        let none = || Failure::new("a case about servers runs where there is one", "there is none");
+        self.place.machine.as_deref().ok_or_else(none)
+    }
+
+    /// The proxy before the server.
+    pub(crate) fn proxy(&self) -> Verdict<FaultProxy> {
+        let none = || {
+            Failure::new(
+                "a case about the wire runs before a server of one address",
+                "this one has several; say so with `addresses: many`",
+            )
+        };
+        self.place.proxy.clone().ok_or_else(none)
+    }
+
+    /// How many round trips the store declares for an operation.
+    pub(crate) fn round_trips(&self, operation: Operation) -> u64 {
+        self.subject.round_trips_of(operation)
+    }
+
+    /// Whether the declared abilities have this operation.
+    pub(crate) fn can(&self, operation: Operation) -> bool {
+        operation.ability().is_none_or(|ability| self.declares(ability))
     }
 
     /// The length of the longest key, in bytes.

@@ -25,12 +25,14 @@ pub enum Group {
     Concurrency,
     /// Outages: what operations answer, what the status says, what comes back.
     Status,
+    /// The real server: its death and return, and what goes over the wire to it.
+    Server,
 }
 
 impl Group {
     /// Every group there is.
-    pub const ALL: [Self; 6] =
-        [Self::Base, Self::Atomic, Self::Indexed, Self::Admin, Self::Concurrency, Self::Status];
+    pub const ALL: [Self; 7] =
+        [Self::Base, Self::Atomic, Self::Indexed, Self::Admin, Self::Concurrency, Self::Status, Self::Server];
 
     /// Returns the group as it stands in a case's id.
     #[must_use]
@@ -42,6 +44,7 @@ impl Group {
             Self::Admin => "admin",
             Self::Concurrency => "concurrency",
             Self::Status => "status",
+            Self::Server => "server",
         }
     }
 }

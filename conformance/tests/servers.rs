@@ -1,5 +1,4 @@
 //! Servers: the three ways to one, what can be done to it, and that nothing of it is left.
-#![cfg(feature = "servers")]
 
 use std::{
     io::{Read, Write},

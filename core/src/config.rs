@@ -19,7 +19,7 @@ use crate::{
     profile::{Profile, ReadRenewal, Shared, Terms, Wire},
     record::{Meta, Millis},
     session::Session,
-    store::{Guarantee, Store},
+    store::{Guarantee, Store, Ttl},
     transport::{Carrier, Transport},
 };
 
@@ -491,11 +491,17 @@ impl Settings {
         millis_of((self.clock)())
     }
 
+    /// Returns how long a record lives from `now`, as the store is told; `None` if the session is over.
+    pub(crate) fn ttl_left(&self, meta: &Meta, now: Millis) -> Option<Ttl> {
+        let left = self.expiry.left(meta, now)?;
+        Some(if self.profile.whole_seconds { Ttl::from_secs(left.secs_rounded_up()) } else { left })
+    }
+
     /// Tells whether a use now renews a stored session.
-    pub(crate) fn renewal_due(&self, meta: &Meta) -> bool {
+    pub(crate) fn renewal_due(&self, meta: &Meta, now: impl FnOnce() -> Millis) -> bool {
         self.rolling
             || match self.profile.renewal.reads {
-                ReadRenewal::WhenDue => self.expiry.renewal_due(meta, self.now()),
+                ReadRenewal::WhenDue => self.expiry.renewal_due(meta, now()),
                 ReadRenewal::Never => false,
                 ReadRenewal::Always => true,
             }

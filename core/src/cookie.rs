@@ -14,9 +14,11 @@ mod read;
 mod tests;
 
 pub use self::options::CookieOptions;
+#[cfg(feature = "node")]
+pub(crate) use self::read::first_values;
 pub(crate) use self::{
     codec::{CookieCodec, Lifetime, Ticket},
-    form::{CookieForm, Outgoing},
+    form::{CookieForm, Outgoing, Rejection},
     read::Candidates,
 };
 
@@ -50,16 +52,16 @@ const PREFIXES: [&str; 4] = ["__Host-Http-", "__Http-", "__Host-", "__Secure-"];
 /// ```
 #[derive(Clone, Debug)]
 pub struct CookieConfig {
-    name: String,
-    path: String,
-    domain: Option<String>,
-    same_site: Option<SameSite>,
-    secure: bool,
+    pub(crate) name: String,
+    pub(crate) path: String,
+    pub(crate) domain: Option<String>,
+    pub(crate) same_site: Option<SameSite>,
+    pub(crate) secure: bool,
     /// Plain http in development: neither `Secure` nor what it promises.
     insecure: bool,
-    http_only: bool,
-    partitioned: bool,
-    lifetime: Lifetime,
+    pub(crate) http_only: bool,
+    pub(crate) partitioned: bool,
+    pub(crate) lifetime: Lifetime,
 }
 
 /// Which requests from other sites carry the cookie (RFC 6265bis, section 4.1.2.7).
@@ -225,6 +227,14 @@ impl CookieConfig {
         self
     }
 
+    /// Sets the cookie's `Max-Age` or `Expires` to the session's ttl: the other way of
+    /// [`browser_session`](Self::browser_session), for a [`Profile`](crate::Profile) whose cookie has none by default.
+    #[must_use]
+    pub fn lasting(mut self) -> Self {
+        self.lifetime = Lifetime::Ttl;
+        self
+    }
+
     /// Checks the options and prepares everything that does not change from one cookie to the next.
     ///
     /// # Errors
@@ -258,15 +268,13 @@ impl CookieConfig {
     /// `path` is the one the browser asked for, before any router has cut off a prefix. A query is ignored. What is no
     /// path (`*`, an authority, nothing at all) counts as `/`.
     pub(crate) fn covers(&self, path: &str) -> bool {
+        if self.path == "/" {
+            return true;
+        }
         let path = path.split(['?', '#']).next().unwrap_or_default();
         let path = if path.starts_with('/') { path } else { "/" };
         path.strip_prefix(&*self.path)
             .is_some_and(|rest| rest.is_empty() || self.path.ends_with('/') || rest.starts_with('/'))
-    }
-
-    /// Returns the name as it is sent, of options that have been [checked](Self::checked).
-    pub(crate) fn sent_name(&self) -> &str {
-        &self.name
     }
 
     /// Returns the attributes, each with `; ` before it, all but `Max-Age`.

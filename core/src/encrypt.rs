@@ -224,7 +224,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::profile::tests::{encrypted, native};
+    use crate::{
+        document::Pair,
+        profile::tests::{encrypted, native},
+    };
 
     const LIMIT: usize = 64 * 1024;
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -241,12 +244,12 @@ mod tests {
     }
 
     fn meta() -> Meta {
-        Meta { created: 1, renewed: 2, deadline: None, ttl: None, user: None, cookie: None }
+        Meta { renewed: 2, ..Meta::starting(1, None) }
     }
 
     fn document(value: &str) -> Document {
         let mut data = Document::default();
-        data.set(&"n".into(), format!("\"{value}\"").into());
+        data.set(&Pair::new("n", &format!("\"{value}\"")));
         data
     }
 

@@ -13,7 +13,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use crate::{
     commit::{Trigger, commit},
     config::{Builder, Settings},
-    cookie::{Candidates, Outgoing},
+    cookie::{Candidates, Outgoing, Rejection},
     error::{Error, ErrorKind, Result},
     event,
     gate::Fallback,
@@ -73,7 +73,8 @@ impl Engine {
         Self(Arc::new(settings))
     }
 
-    /// Begins a request: looks for tickets in its headers. No I/O, no waiting, and one allocation.
+    /// Begins a request: looks for tickets in its headers. No I/O, no waiting, and one allocation
+    /// unless it carries several.
     #[must_use]
     pub fn begin(&self, head: &RequestHead<'_>) -> LazySession {
         let in_scope = self.0.carrier.covers(head.uri.path());
@@ -88,39 +89,7 @@ impl Engine {
     /// From here on the session refuses writes with [`ErrorKind::Committed`]. Await the [`Commit`] before the
     /// response is sent, since it says which headers the response must carry.
     pub fn finish(&self, session: &LazySession, status: StatusCode) -> Option<Commit> {
-        let handle = &session.0;
-        let server_error = status.is_server_error();
-        let mut state = handle.lock();
-        // Also for a session that is only loaded later, by a task or a body that is still being streamed.
-        state.closed = true;
-        if !handle.loading.initialized() {
-            return None;
-        }
-        let (plan, ticket) = decide(&state.facts(&self.0, server_error));
-        // A commit that a clone of the session is waiting for may owe the browser a cookie: wait for it as well.
-        let busy = handle.committing.available_permits() == 0;
-        if matches!(plan, Plan::Nothing | Plan::Forget) && !busy && state.failure.is_none() {
-            state.owe(ticket);
-            return Some(Commit(Inner::Ready(Some(edits(&self.0, &state)))));
-        }
-        drop(state);
-        let handle = Arc::clone(handle);
-        Some(Commit(Inner::Writing(Box::pin(async move {
-            match commit(&handle, Trigger::Response { server_error }).await {
-                Ok(()) => {}
-                // The changes are dropped and the browser hears nothing: the handler's answer stands.
-                Err(error) if error.kind() == ErrorKind::Gone => {}
-                // An application that recovers has its handler's answer sent, without a cookie.
-                Err(error) => {
-                    event::save_failed(&error);
-                    recover(&handle, error).await?;
-                    let mut edits = HeaderEdits::default();
-                    handle.settings.carrier.vary(&mut edits);
-                    return Ok(edits);
-                }
-            }
-            Ok(edits(&handle.settings, &handle.lock()))
-        }))))
+        finish(&session.0, status)
     }
 
     pub(crate) const fn settings(&self) -> &Arc<Settings> {
@@ -159,6 +128,42 @@ impl fmt::Debug for Engine {
     }
 }
 
+/// Ends a request: see [`Engine::finish`].
+pub(crate) fn finish(handle: &Arc<Handle>, status: StatusCode) -> Option<Commit> {
+    let server_error = status.is_server_error();
+    let mut state = handle.lock();
+    // Also for a session that is only loaded later, by a task or a body that is still being streamed.
+    state.closed = true;
+    if !handle.loading.initialized() {
+        return None;
+    }
+    let (plan, ticket) = decide(&state.facts(&handle.settings, || handle.settings.now(), server_error));
+    // A commit that a clone of the session is waiting for may owe the browser a cookie: wait for it as well.
+    let busy = handle.committing.available_permits() == 0;
+    if matches!(plan, Plan::Nothing | Plan::Forget) && !busy && state.failure.is_none() {
+        state.owe(ticket);
+        return Some(Commit(Inner::Ready(Some(edits(&handle.settings, &state)))));
+    }
+    drop(state);
+    let handle = Arc::clone(handle);
+    Some(Commit(Inner::Writing(Box::pin(async move {
+        match commit(&handle, Trigger::Response { server_error }).await {
+            Ok(()) => {}
+            // The changes are dropped and the browser hears nothing: the handler's answer stands.
+            Err(error) if error.kind() == ErrorKind::Gone => {}
+            // An application that recovers has its handler's answer sent, without a cookie.
+            Err(error) => {
+                event::save_failed(&error);
+                recover(&handle, error).await?;
+                let mut edits = HeaderEdits::default();
+                handle.settings.carrier.vary(&mut edits);
+                return Ok(edits);
+            }
+        }
+        Ok(edits(&handle.settings, &handle.lock()))
+    }))))
+}
+
 /// Makes the header edits for a session as it stands.
 fn edits(settings: &Settings, state: &State) -> HeaderEdits {
     let mut edits = HeaderEdits::default();
@@ -180,7 +185,11 @@ fn edits(settings: &Settings, state: &State) -> HeaderEdits {
         (Ticket::TakeBack, Access::Fresh) => {
             settings.carrier.take_back(state.taken_back.as_ref(), &mut edits)
         }
-        _ if state.forged => settings.carrier.refuse(&mut edits),
+        (_, Access::Fresh) => {
+            if let Some(why) = state.rejected {
+                settings.carrier.refuse(why, &mut edits);
+            }
+        }
         _ => {}
     }
     edits
@@ -237,7 +246,7 @@ async fn load_once(handle: &Arc<Handle>) -> Result<()> {
     for at in 0..handle.candidates.len() {
         let Some(ticket) = settings.carrier.verify(&handle.candidates, at) else {
             event::hostile_cookie();
-            handle.lock().forged = true;
+            handle.lock().rejected = Some(Rejection::Forged);
             continue;
         };
         let key = settings.profile.keys.key(&ticket.id)?;
@@ -261,6 +270,7 @@ async fn load_once(handle: &Arc<Handle>) -> Result<()> {
                     return Ok(());
                 }
                 event::invalid(&key);
+                handle.lock().rejected = Some(Rejection::Invalid);
             }
             Ok(Decoded::Tombstone) => {
                 event::moved(&key);
@@ -301,6 +311,16 @@ pub struct Commit(Inner);
 enum Inner {
     Ready(Option<HeaderEdits>),
     Writing(Pin<Box<dyn Future<Output = Result<HeaderEdits>> + Send>>),
+}
+
+impl Commit {
+    /// Returns the edits if there is nothing to wait for, once.
+    pub(crate) fn take_ready(&mut self) -> Option<HeaderEdits> {
+        match &mut self.0 {
+            Inner::Ready(edits) => edits.take(),
+            Inner::Writing(_) => None,
+        }
+    }
 }
 
 impl Future for Commit {

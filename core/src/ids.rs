@@ -2,6 +2,8 @@
 
 use std::{fmt, pin::Pin, sync::Arc};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
 use crate::{
     error::{Error, ErrorKind, Result},
     id::{ID_CHARS, SessionId},
@@ -16,18 +18,18 @@ const MIN_BITS: f64 = 128.0;
 type Generate = dyn Fn() -> Pin<Box<dyn Future<Output = Result<String>> + Send>> + Send + Sync;
 
 /// What every id of an application looks like: so many characters of an alphabet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IdShape {
     length: usize,
-    /// Bit n: the ASCII character n is allowed.
-    alphabet: u128,
+    /// For each byte whether it is allowed: every request with a cookie asks this for each of its characters.
+    alphabet: [bool; 256],
 }
 
 impl IdShape {
     /// 43 characters of base64url.
     pub(crate) const NATIVE: Self = Self {
         length: ID_CHARS,
-        alphabet: mask(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"),
+        alphabet: alphabet_of(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"),
     };
 
     pub(crate) const fn length(&self) -> usize {
@@ -36,7 +38,9 @@ impl IdShape {
 
     /// Tells whether `text` could be an id.
     pub(crate) fn fits(&self, text: &[u8]) -> bool {
-        text.len() == self.length && text.iter().all(|&byte| byte < 128 && self.alphabet >> byte & 1 == 1)
+        // All of them, whatever the first is: without a way out in the middle this is one load a character.
+        text.len() == self.length
+            && text.iter().fold(true, |fits, byte| fits & self.alphabet[usize::from(*byte)])
     }
 
     /// Reads an id. Anything malformed is no id, never an error.
@@ -45,13 +49,20 @@ impl IdShape {
     }
 }
 
-const fn mask(characters: &[u8]) -> u128 {
-    let (mut mask, mut at) = (0, 0);
+/// Shows the length: the alphabet is a long row of yes and no.
+impl fmt::Debug for IdShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdShape").field("length", &self.length).finish_non_exhaustive()
+    }
+}
+
+const fn alphabet_of(characters: &[u8]) -> [bool; 256] {
+    let (mut alphabet, mut at) = ([false; 256], 0);
     while at < characters.len() {
-        mask |= 1 << characters[at];
+        alphabet[characters[at] as usize] = true;
         at += 1;
     }
-    mask
+    alphabet
 }
 
 /// The source of new ids: the operating system, or a function of the user's.
@@ -73,8 +84,9 @@ impl IdSource {
                     .into(),
             );
         }
-        let alphabet = mask(alphabet.as_bytes());
-        let bits = f64::from(alphabet.count_ones()).log2() * length as f64;
+        let alphabet = alphabet_of(alphabet.as_bytes());
+        let characters = alphabet.iter().filter(|allowed| **allowed).count();
+        let bits = (characters as f64).log2() * length as f64;
         if bits.is_nan() || bits < MIN_BITS {
             return wrong(format!(
                 "an id must have at least {MIN_BITS} bits; this alphabet and length give {bits:.0}"
@@ -84,6 +96,12 @@ impl IdSource {
             return wrong(format!("an id must have at most {MAX_ID_CHARS} characters"));
         }
         Ok(Self(Some((IdShape { length, alphabet }, generate))))
+    }
+
+    /// Draws `bytes` of randomness, as base64url without padding: what other programs' ids look like.
+    pub(crate) fn random(bytes: usize) -> Self {
+        let shape = IdShape { length: (bytes * 8).div_ceil(6), ..IdShape::NATIVE };
+        Self(Some((shape, Arc::new(move || Box::pin(async move { random_text(bytes) })))))
     }
 
     pub(crate) fn shape(&self) -> IdShape {
@@ -104,6 +122,19 @@ impl IdSource {
                 .hint("the function made an id of another length or alphabet than it declared")
         })
     }
+}
+
+/// # Errors
+/// [`ErrorKind::Backend`] when there are no random bytes.
+fn random_text(bytes: usize) -> Result<String> {
+    let mut random = zeroize::Zeroizing::new(vec![0_u8; bytes]);
+    getrandom::fill(&mut random).map_err(|error| {
+        Error::new(ErrorKind::Backend)
+            .operation("generate id")
+            .hint("the operating system gave no random bytes")
+            .with_source(error.to_string())
+    })?;
+    Ok(URL_SAFE_NO_PAD.encode(&*random))
 }
 
 impl fmt::Debug for IdSource {

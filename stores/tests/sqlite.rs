@@ -8,8 +8,6 @@ mod folder;
 
 conformance_tests! {
     server: none,
-    open: |env: Env| async move {
-        folder::Folder::shared(&env).store(env.namespace()).await
-    },
+    open: |env: Env| async move { folder::Folder::shared(&env).store(env.namespace()).await },
     abilities: [atomic, indexed, admin],
 }

@@ -161,7 +161,9 @@ impl Drop for Container {
             remove(&docker, &id).await;
             drop(guard);
         });
-        drop(self.lifeline.take());
+        if let Some(mut lifeline) = self.lifeline.take() {
+            lifeline.cut();
+        }
     }
 }
 

@@ -355,9 +355,9 @@ impl Machine for Running {
     }
 
     fn keeps_data(&self) -> bool {
-        // Redis is started with nothing on disk; behind a proxy it goes on running.
+        // Redis is started with nothing on disk, and of a program nobody knows. Behind a proxy it goes on running.
         let by_address = self.0.nodes.iter().any(|node| matches!(node.0.body, Body::Proxy(_)));
-        by_address || self.0.kind.wire() != Wire::Redis
+        by_address || !matches!(self.0.kind.wire(), Wire::Redis | Wire::Unknown)
     }
 
     async fn proxied(&self) -> Verdict<(FaultProxy, String)> {

@@ -35,6 +35,9 @@ const SUSPICIOUS: Duration = Duration::from_millis(500);
 /// How long the prober waits for an answer.
 const PROBE: Duration = Duration::from_secs(1);
 
+/// How much later than it should a file answers at most: it looks at its lock ten times a second.
+const FILE_GRACE: Duration = Duration::from_secs(1);
+
 /// The shortest and the longest pause between two probes.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
@@ -132,8 +135,12 @@ impl<DB: Database> Link<DB> {
     /// it from coming back.
     pub(crate) async fn lease(&self, operation: &'static str) -> Result<Lease<'_, DB>> {
         let began = Instant::now();
-        let deadline = began + self.line.timeout;
+        let mut deadline = began + self.line.timeout;
         let conn = self.acquire(deadline).await.map_err(|error| self.named(error, operation))?;
+        if self.line.probe.is_none() {
+            // A file answers by itself when it has been locked for that long, and says why.
+            deadline += self.line.timeout + FILE_GRACE;
+        }
         Ok(Lease { link: self, operation, began, deadline, conn: Some(conn) })
     }
 
