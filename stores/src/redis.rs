@@ -59,8 +59,8 @@ use self::{
 ///
 /// # What it costs
 ///
-/// One command and one round trip for each operation; `keys_of` takes two round trips, `destroy_user` three, `scan`
-/// one for some 500 keys of the database, whoever wrote them. A command is sent once. If the connection breaks before
+/// One command and one round trip for each operation; `keys_of` and `destroy_user` take one more for each 500 keys of the
+/// user, `scan` takes one for some 500 keys of the database, whoever wrote them. A command is sent once. If the connection breaks before
 /// the reply it is an error, and the engine finds out what became of it.
 ///
 /// # In the server
