@@ -7,7 +7,7 @@ use crate::{
     failure::Verdict,
     machine::Stage,
     report::Group,
-    subject::{Ability, Subject},
+    subject::{Ability, Addresses, Subject},
 };
 
 mod admin;
@@ -25,9 +25,14 @@ mod parallel;
 mod races;
 mod remove;
 mod replace;
+mod server;
+mod sessions;
 mod status;
 mod touch;
 mod values;
+mod wire;
+
+pub(crate) use self::wire::measure;
 
 /// One rule of the contract and how to see whether a store keeps it.
 pub(crate) struct Case {
@@ -48,6 +53,10 @@ pub(crate) enum Outages {
     Given,
     /// For those of which it was not said how.
     NotGiven,
+    /// For those that talk to a server.
+    Server,
+    /// For those that talk to a server of one address.
+    Wire,
 }
 
 impl Case {
@@ -56,13 +65,26 @@ impl Case {
         self.name.starts_with("a_log_")
     }
 
+    /// How many times as long as others it may take.
+    pub(crate) fn patience(&self) -> u32 {
+        let rounds = || u32::try_from(sessions::interleavings().unwrap_or_default() / 1_000).unwrap_or(u32::MAX);
+        match self.name {
+            "a_logout_in_one_process_ends_what_the_other_has_under_way" => rounds().clamp(1, 100) * 4,
+            // A server is slower than memory, and the cases with one make thousands of calls.
+            _ if self.group == Group::Server => 4,
+            _ => 1,
+        }
+    }
+
     pub(crate) fn is_called_for(&self, subject: &Subject) -> bool {
         let outages = match self.outages {
             Outages::Any => true,
             Outages::Given => subject.has_outage(),
             Outages::NotGiven => !subject.has_outage(),
+            Outages::Server => subject.source.is_some(),
+            Outages::Wire => subject.source.is_some() && subject.addresses == Addresses::One,
         };
-        outages && self.needs.iter().all(|ability| subject.declares(*ability))
+        subject.wants(self.group) && outages && self.needs.iter().all(|ability| subject.declares(*ability))
     }
 }
 
@@ -83,6 +105,11 @@ impl Case {
 /// | `races` | `concurrency` | `atomic` |
 /// | `status` | `status` | an outage given |
 /// | `status_atomic`, `status_indexed`, `status_admin` | `status` | an outage given, and the ability |
+/// | `server` | `server` | a server |
+/// | `server_sessions` | `server` | a server, and `atomic` |
+/// | `server_model` | `server` | a server |
+/// | `server_wire` | `server` | a server of one address |
+/// | `server_wire_atomic` | `server` | a server of one address, and `atomic` |
 #[macro_export]
 macro_rules! for_each_case {
     ([$($callback:tt)*] $($args:tt)*) => {
@@ -327,6 +354,40 @@ macro_rules! for_each_case {
                     administration_in_an_outage_is_never_an_answer,
                 ]
             }
+            server {
+                server: [
+                    the_status_follows_the_servers_death_and_return,
+                    a_request_waits_for_the_server_no_longer_than_it_may,
+                    the_first_request_after_the_return_succeeds,
+                    a_kill_under_load_hangs_no_request_and_answers_nothing_wrong,
+                    a_server_that_stands_still_costs_an_operation_no_more_than_the_bound,
+                    an_emptied_server_ends_sessions_and_adopts_no_id,
+                ]
+            }
+            server_sessions {
+                sessions: [
+                    a_session_that_two_processes_change_at_once_loses_nothing,
+                    a_logout_in_one_process_ends_what_the_other_has_under_way,
+                ]
+            }
+            server_model {
+                sessions: [
+                    ten_thousand_random_operations_agree_with_the_model,
+                ]
+            }
+            server_wire {
+                wire: [
+                    a_stalled_server_costs_a_request_no_more_than_the_deadline,
+                    two_hundred_clients_that_reconnect_make_no_storm,
+                    each_operation_takes_the_round_trips_it_declares,
+                ]
+            }
+            server_wire_atomic {
+                wire: [
+                    a_lost_reply_applies_no_update_twice_and_hides_behind_no_success,
+                    a_write_whose_reply_was_lost_is_sent_once,
+                ]
+            }
         }
     };
 }
@@ -346,7 +407,10 @@ mod block {
     use super::{Ability, Case, Group, Outages, Stage};
 
     const fn of(group: Group, needs: &'static [Ability], outages: Outages) -> Case {
-        let stage = if matches!(group, Group::Status) { Stage::Cut } else { Stage::Shared };
+        let stage = match group {
+            Group::Status => Stage::Cut,
+            _ => Stage::Shared,
+        };
         Case { group, needs, outages, stage, name: "", run: |_| Box::pin(async { Ok(()) }) }
     }
 
@@ -362,6 +426,12 @@ mod block {
     pub(super) const status_atomic: Case = of(Group::Status, &[Ability::Atomic], Outages::Given);
     pub(super) const status_indexed: Case = of(Group::Status, &[Ability::Indexed], Outages::Given);
     pub(super) const status_admin: Case = of(Group::Status, &[Ability::Admin], Outages::Given);
+    pub(super) const server: Case = Case { stage: Stage::Own, ..of(Group::Server, &[], Outages::Server) };
+    pub(super) const server_sessions: Case = of(Group::Server, &[Ability::Atomic], Outages::Server);
+    pub(super) const server_model: Case = of(Group::Server, &[], Outages::Server);
+    pub(super) const server_wire: Case = Case { stage: Stage::Wire, ..of(Group::Server, &[], Outages::Wire) };
+    pub(super) const server_wire_atomic: Case =
+        Case { stage: Stage::Wire, ..of(Group::Server, &[Ability::Atomic], Outages::Wire) };
 }
 
 static CASES: &[Case] = for_each_case! { [table] };

@@ -13,7 +13,9 @@ use crate::{
     ear::Ear,
     env::Env,
     failure::{Failure, Verdict, check, show, show_found, show_swapped},
-    machine::{Place, Stage},
+    fault_proxy::FaultProxy,
+    machine::{Machine, Place, Stage},
+    operation::Operation,
     outage::Outage,
     subject::{Ability, Subject},
 };
@@ -76,6 +78,33 @@ impl Cx {
             Some(outage) => Ok(outage),
             None => self.place.outage(),
         }
+    }
+
+    /// The server of this case.
+    pub(crate) fn machine(&self) -> Verdict<&dyn Machine> {
+        let none = || Failure::new("a case about servers runs where there is one", "there is none");
+        self.place.machine.as_deref().ok_or_else(none)
+    }
+
+    /// The proxy before the server.
+    pub(crate) fn proxy(&self) -> Verdict<FaultProxy> {
+        let none = || {
+            Failure::new(
+                "a case about the wire runs before a server of one address",
+                "this one has several; say so with `addresses: many`",
+            )
+        };
+        self.place.proxy.clone().ok_or_else(none)
+    }
+
+    /// How many round trips the store declares for an operation.
+    pub(crate) fn round_trips(&self, operation: Operation) -> u64 {
+        self.subject.round_trips_of(operation)
+    }
+
+    /// Whether the declared abilities have this operation.
+    pub(crate) fn can(&self, operation: Operation) -> bool {
+        operation.ability().is_none_or(|ability| self.declares(ability))
     }
 
     /// The length of the longest key, in bytes.

@@ -66,8 +66,15 @@ struct Shared {
 struct Faults {
     /// Bytes of replies that still pass.
     cut_after: Option<u64>,
-    /// Whose reply is lost; empty for that of any request.
-    lose_reply_to: Option<Vec<u8>>,
+    /// Which request is lost, or its reply; empty for any.
+    lose: Option<(Half, Vec<u8>)>,
+}
+
+/// One half of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Half {
+    Request,
+    Reply,
 }
 
 #[derive(Default)]
@@ -76,6 +83,7 @@ struct Counters {
     open: AtomicU64,
     round_trips: AtomicU64,
     lost_replies: AtomicU64,
+    lost_requests: AtomicU64,
     bytes_up: AtomicU64,
     bytes_down: AtomicU64,
     opened: Mutex<Vec<Instant>>,
@@ -100,6 +108,8 @@ enum Flow {
     Stall,
     /// What comes is lost, and so is everything that comes later on the same connection.
     Swallow,
+    /// New connections are reset.
+    TurnAway,
 }
 
 impl Mode {
@@ -121,6 +131,8 @@ pub struct Traffic {
     pub round_trips: u64,
     /// Replies that were lost as told.
     pub lost_replies: u64,
+    /// Requests that were lost as told.
+    pub lost_requests: u64,
     /// Bytes from clients to the server.
     pub bytes_up: u64,
     /// Bytes from the server to clients.
@@ -208,7 +220,15 @@ impl FaultProxy {
     ///
     /// For drivers that speak with the server about other things as well.
     pub fn lose_reply_to(&self, request: &[u8]) {
-        self.0.shared.faults.lock().lose_reply_to = Some(request.to_vec());
+        self.0.shared.faults.lock().lose = Some((Half::Reply, request.to_vec()));
+    }
+
+    /// Resets the connection on which the next request with these bytes comes, instead of passing it on: it was not
+    /// applied, and nobody knows. Once.
+    ///
+    /// Of a request that comes in several pieces, those before the bytes have passed.
+    pub fn lose_request(&self, request: &[u8]) {
+        self.0.shared.faults.lock().lose = Some((Half::Request, request.to_vec()));
     }
 
     /// Resets every connection. New ones are accepted.
@@ -223,6 +243,14 @@ impl FaultProxy {
             mode.epoch += 1;
         });
         self.wait_listening(false).await;
+    }
+
+    /// Resets every connection, and each new one as soon as it is accepted, so that attempts are counted.
+    pub fn turn_away(&self) {
+        self.set(|mode| {
+            mode.flow = Flow::TurnAway;
+            mode.epoch += 1;
+        });
     }
 
     /// Ends every fault. Connections that were reset stay so.
@@ -241,6 +269,7 @@ impl FaultProxy {
             open: counters.open.load(SeqCst),
             round_trips: counters.round_trips.load(SeqCst),
             lost_replies: counters.lost_replies.load(SeqCst),
+            lost_requests: counters.lost_requests.load(SeqCst),
             bytes_up: counters.bytes_up.load(SeqCst),
             bytes_down: counters.bytes_down.load(SeqCst),
         }
@@ -252,6 +281,7 @@ impl FaultProxy {
         counters.connections.store(0, SeqCst);
         counters.round_trips.store(0, SeqCst);
         counters.lost_replies.store(0, SeqCst);
+        counters.lost_requests.store(0, SeqCst);
         counters.bytes_up.store(0, SeqCst);
         counters.bytes_down.store(0, SeqCst);
         counters.opened.lock().clear();
@@ -289,7 +319,7 @@ impl fmt::Debug for FaultProxy {
     }
 }
 
-/// Waits for `delay`, or does not return at all if it is over before.
+/// Waits for `delay`, without a timer if there is none.
 async fn pause(delay: Duration) {
     if !delay.is_zero() {
         sleep(delay).await;

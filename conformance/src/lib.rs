@@ -16,6 +16,7 @@ mod machine;
 mod operation;
 mod outage;
 mod port;
+mod recorder;
 mod reference;
 mod report;
 #[cfg(feature = "servers")]
@@ -23,6 +24,7 @@ mod server;
 mod subject;
 mod switch;
 mod tests_macro;
+mod visitor;
 
 pub use crate::{
     counting::{Counting, Counts},

@@ -9,7 +9,8 @@ use crate::{
     failure::{Failure, Verdict},
     fault_proxy::FaultProxy,
     outage::Outage,
-    subject::Subject,
+    report::ServerReport,
+    subject::{Addresses, Subject},
 };
 
 /// Where servers come from.
@@ -26,6 +27,9 @@ pub(crate) trait Source: Send + Sync + 'static {
 #[async_trait]
 pub(crate) trait Machine: Send + Sync + 'static {
     fn url(&self) -> &str;
+
+    /// What it is, and how it was started.
+    fn describe(&self) -> ServerReport;
 
     /// Whether what was stored is there when it starts again.
     fn keeps_data(&self) -> bool;
@@ -45,8 +49,10 @@ pub(crate) trait Machine: Send + Sync + 'static {
 pub(crate) enum Stage {
     /// Nothing: it is shared.
     Shared,
-    /// It breaks connections: a proxy of its own before the shared server.
+    /// It breaks connections: a proxy of its own before the shared server, unless the subject says how else.
     Cut,
+    /// It looks at what goes over the wire: a proxy of its own before the shared server.
+    Wire,
     /// It stops, pauses or empties it: one of its own.
     Own,
 }
@@ -67,10 +73,11 @@ impl Place {
         };
         if stage != Stage::Own {
             let machine = source.shared().await?;
-            if stage == Stage::Shared || subject.has_outage_of_its_own() {
+            if stage == Stage::Shared || stage == Stage::Cut && subject.has_outage_of_its_own() {
                 return Ok(Self { env: Env::new(machine.url()), proxy: None, machine: Some(machine) });
             }
-            if let Ok((proxy, url)) = machine.proxied().await {
+            if subject.addresses == Addresses::One {
+                let (proxy, url) = machine.proxied().await?;
                 return Ok(Self { env: Env::new(url), proxy: Some(proxy), machine: Some(machine) });
             }
         }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::subject::Ability;
+
 /// An operation of a store, of any ability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -73,6 +75,17 @@ impl Operation {
             Self::Len => "len",
             Self::Clear => "clear",
             Self::Sweep => "sweep",
+        }
+    }
+
+    /// Returns the ability that the operation belongs to, or `None` if every store has it.
+    #[must_use]
+    pub const fn ability(self) -> Option<Ability> {
+        match self {
+            Self::Get | Self::Set | Self::Destroy => None,
+            Self::Create | Self::Replace | Self::Remove | Self::Touch => Some(Ability::Atomic),
+            Self::Bind | Self::KeysOf | Self::DestroyUser => Some(Ability::Indexed),
+            Self::Scan | Self::Len | Self::Clear | Self::Sweep => Some(Ability::Admin),
         }
     }
 

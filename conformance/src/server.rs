@@ -16,6 +16,7 @@ mod container;
 mod kind;
 mod lifeline;
 mod local;
+mod members;
 mod owner;
 mod probe;
 mod process;
@@ -73,7 +74,7 @@ impl Server {
 
     /// Describes a Redis cluster of six nodes, three of them masters.
     ///
-    /// [`Running::url`] has all of them, separated by commas.
+    /// [`Running::url`] has all of them, separated by commas. The first three of [`Running::nodes`] are masters.
     #[must_use]
     pub const fn redis_cluster() -> Self {
         Self::of(Kind::RedisCluster)
@@ -81,7 +82,8 @@ impl Server {
 
     /// Describes a Redis server called `mymaster` with two replicas, and three sentinels that watch it.
     ///
-    /// [`Running::url`] has the sentinels, separated by commas.
+    /// [`Running::url`] has the sentinels, separated by commas. The first three of [`Running::nodes`] are the server
+    /// and its replicas, the others the sentinels.
     #[must_use]
     pub const fn redis_sentinel() -> Self {
         Self::of(Kind::RedisSentinel)

@@ -9,7 +9,9 @@ use crate::{
     env::Env,
     failure::{Failure, Verdict},
     machine::Source,
+    operation::Operation,
     outage::Outage,
+    report::Group,
 };
 
 /// An optional ability of a store, as [`Store`] hands it out.
@@ -56,6 +58,13 @@ impl fmt::Display for Ability {
 /// How long a key every store takes, in bytes.
 const SHORTEST_LONGEST_KEY: usize = 128;
 
+/// How many addresses the server has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Addresses {
+    One,
+    Many,
+}
+
 type Open = dyn Fn(Env) -> BoxFuture<'static, Result<Arc<dyn Store>, String>> + Send + Sync;
 
 type MakeOutage = dyn Fn(&Env) -> Box<dyn Outage> + Send + Sync;
@@ -76,6 +85,9 @@ pub struct Subject {
     pub(crate) longest_key: usize,
     outage: Option<Arc<MakeOutage>>,
     pub(crate) source: Option<Arc<dyn Source>>,
+    pub(crate) addresses: Addresses,
+    round_trips: Vec<(Operation, u64)>,
+    groups: Vec<Group>,
 }
 
 impl Subject {
@@ -113,6 +125,9 @@ impl Subject {
             longest_key: Key::MAX_LEN,
             outage: None,
             source: None,
+            addresses: Addresses::One,
+            round_trips: Vec::new(),
+            groups: Group::ALL.to_vec(),
         }
     }
 
@@ -140,6 +155,7 @@ impl Subject {
     }
 
     /// Sets how long one case may take in all; one that takes longer has failed. 60 s unless set.
+    /// Those of the group `server` may take four times as long.
     #[must_use]
     pub const fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
@@ -191,6 +207,41 @@ impl Subject {
     pub fn server(mut self, server: crate::Server) -> Self {
         self.source = Some(Arc::new(server));
         self
+    }
+
+    /// Says that the server has several addresses, of which its clients learn from the server itself: a cluster.
+    ///
+    /// No proxy can stand before it then. The cases about what goes over the wire do not run, as the report says, and
+    /// those about outages stop the whole server.
+    #[must_use]
+    pub const fn many_addresses(mut self) -> Self {
+        self.addresses = Addresses::Many;
+        self
+    }
+
+    /// Sets how many round trips an operation takes, where it is not one.
+    ///
+    /// It is counted on the wire, and what is counted must be exactly what is declared.
+    #[must_use]
+    pub fn round_trips(mut self, operation: Operation, round_trips: u64) -> Self {
+        self.round_trips.push((operation, round_trips));
+        self
+    }
+
+    /// Sets the groups whose cases [`run`](Self::run) runs; all of them unless set.
+    #[must_use]
+    pub fn groups(mut self, groups: impl IntoIterator<Item = Group>) -> Self {
+        self.groups = groups.into_iter().collect();
+        self
+    }
+
+    pub(crate) fn round_trips_of(&self, operation: Operation) -> u64 {
+        let declared = self.round_trips.iter().rev().find(|(declared, _)| *declared == operation);
+        declared.map_or(1, |(_, round_trips)| *round_trips)
+    }
+
+    pub(crate) fn wants(&self, group: Group) -> bool {
+        self.groups.contains(&group)
     }
 
     /// Whether connections can be broken.

@@ -23,6 +23,10 @@
 /// - `abilities`: those the store declares, any of `atomic`, `indexed` and `admin`, in any order, also none: `[]`.
 ///   A declared ability must be there and pass its cases; one that is not declared must be `None`, which a test
 ///   asserts as well. Nothing is skipped.
+/// - `round_trips`, may be left out, for a store with a server: how many round trips an operation takes where it is not
+///   one: `round_trips: [KeysOf: 2, DestroyUser: 3]`. What is counted on the wire must be exactly this.
+/// - `addresses: many`, for a server that tells its clients further addresses, as a cluster does. No proxy can stand
+///   before it, so the cases about what goes over the wire are not written, and those of `status` stop all of it.
 /// - `longest_key`, may be left out: the longest key the store takes, in bytes, from 128. 255 unless given.
 /// - `outage`, may be left out: a closure from [`&Env`](crate::Env) to an [`Outage`](crate::Outage), which takes the
 ///   backend of that place away and brings it back. With it the cases of `status` are written. Without it there is one
@@ -64,7 +68,7 @@
 /// ```
 ///
 /// The tests are in a module `conformance` with the sub-modules `base`, `atomic`, `indexed`, `admin`,
-/// `concurrency` and `status`. To test several stores in one file, write each call in a module of its own.
+/// `concurrency`, `status` and `server`. To test several stores in one file, write each call in a module of its own.
 #[macro_export]
 macro_rules! conformance_tests {
     (@ability atomic) => { $crate::Ability::Atomic };
@@ -76,25 +80,28 @@ macro_rules! conformance_tests {
         ))
     };
 
-    // Which of the optional groups are called for: a `yes` or a `no` for each ability, then for outages.
-    (@select [$a:ident $i:ident $d:ident $o:ident] atomic $($rest:ident)*) => {
-        $crate::conformance_tests! { @select [yes $i $d $o] $($rest)* }
+    // Which of the optional groups are called for: a `yes` or a `no` for each ability, then for outages, for a server,
+    // and for what goes over the wire to it.
+    (@select [$a:ident $i:ident $d:ident $($o:ident)*] atomic $($rest:ident)*) => {
+        $crate::conformance_tests! { @select [yes $i $d $($o)*] $($rest)* }
     };
-    (@select [$a:ident $i:ident $d:ident $o:ident] indexed $($rest:ident)*) => {
-        $crate::conformance_tests! { @select [$a yes $d $o] $($rest)* }
+    (@select [$a:ident $i:ident $d:ident $($o:ident)*] indexed $($rest:ident)*) => {
+        $crate::conformance_tests! { @select [$a yes $d $($o)*] $($rest)* }
     };
-    (@select [$a:ident $i:ident $d:ident $o:ident] admin $($rest:ident)*) => {
-        $crate::conformance_tests! { @select [$a $i yes $o] $($rest)* }
+    (@select [$a:ident $i:ident $d:ident $($o:ident)*] admin $($rest:ident)*) => {
+        $crate::conformance_tests! { @select [$a $i yes $($o)*] $($rest)* }
     };
     // `@ability` has said already that it is unknown.
-    (@select [$a:ident $i:ident $d:ident $o:ident] $unknown:ident $($rest:ident)*) => {
-        $crate::conformance_tests! { @select [$a $i $d $o] $($rest)* }
+    (@select [$a:ident $i:ident $d:ident $($o:ident)*] $unknown:ident $($rest:ident)*) => {
+        $crate::conformance_tests! { @select [$a $i $d $($o)*] $($rest)* }
     };
-    (@select [$a:ident $i:ident $d:ident $o:ident]) => {
-        $crate::for_each_case! { [$crate::conformance_tests] @write [$a $i $d $o] }
+    (@select [$a:ident $i:ident $d:ident $($o:ident)*]) => {
+        $crate::for_each_case! { [$crate::conformance_tests] @write [$a $i $d $($o)*] }
     };
 
-    (@write [$has_atomic:ident $has_indexed:ident $has_admin:ident $has_outage:ident]
+    (@write [
+        $has_atomic:ident $has_indexed:ident $has_admin:ident $has_outage:ident $has_server:ident $has_wire:ident
+    ]
         base {$($bt:ident: [$($b:ident),* $(,)?])*}
         steady {$($yt:ident: [$($y:ident),* $(,)?])*}
         atomic {$($at:ident: [$($a:ident),* $(,)?])*}
@@ -107,6 +114,11 @@ macro_rules! conformance_tests {
         status_atomic {$($sat:ident: [$($sa:ident),* $(,)?])*}
         status_indexed {$($sit:ident: [$($si:ident),* $(,)?])*}
         status_admin {$($sdt:ident: [$($sd:ident),* $(,)?])*}
+        server {$($vt:ident: [$($v:ident),* $(,)?])*}
+        server_sessions {$($vst:ident: [$($vs:ident),* $(,)?])*}
+        server_model {$($vmt:ident: [$($vm:ident),* $(,)?])*}
+        server_wire {$($wt:ident: [$($w:ident),* $(,)?])*}
+        server_wire_atomic {$($wat:ident: [$($wa:ident),* $(,)?])*}
     ) => {
         mod conformance {
             mod base {
@@ -145,6 +157,19 @@ macro_rules! conformance_tests {
                     $($($crate::conformance_tests! { @test "status" $sd })*)*
                 }
             } }
+            $crate::conformance_tests! { @when $has_server mod server {
+                $($($crate::conformance_tests! { @test "server" $v })*)*
+                $($($crate::conformance_tests! { @test "server" $vm })*)*
+                $crate::conformance_tests! { @when $has_atomic
+                    $($($crate::conformance_tests! { @test "server" $vs })*)*
+                }
+                $crate::conformance_tests! { @when $has_wire
+                    $($($crate::conformance_tests! { @test "server" $w })*)*
+                    $crate::conformance_tests! { @when $has_atomic
+                        $($($crate::conformance_tests! { @test "server" $wa })*)*
+                    }
+                }
+            } }
         }
     };
     (@when yes $($item:tt)*) => { $($item)* };
@@ -173,7 +198,7 @@ macro_rules! conformance_tests {
                 $(.longest_key($longest_key))?
                 .outage($outage)
         }
-        $crate::conformance_tests! { @select [no no no yes] $($ability)* }
+        $crate::conformance_tests! { @select [no no no yes no no] $($ability)* }
     };
     (
         server: none,
@@ -186,22 +211,35 @@ macro_rules! conformance_tests {
             $crate::Subject::new($open, [$($crate::conformance_tests!(@ability $ability)),*])
                 $(.longest_key($longest_key))?
         }
-        $crate::conformance_tests! { @select [no no no no] $($ability)* }
+        $crate::conformance_tests! { @select [no no no no no no] $($ability)* }
     };
     (
         server: $server:expr,
         open: $open:expr,
         abilities: [$($ability:ident),* $(,)?]
         $(, longest_key: $longest_key:expr)?
-        $(, outage: $outage:expr)? $(,)?
+        $(, outage: $outage:expr)?
+        $(, round_trips: [$($operation:ident: $trips:expr),* $(,)?])?
+        $(, addresses: $addresses:ident)? $(,)?
     ) => {
         #[allow(dead_code)]
         fn conformance_subject() -> $crate::Subject {
-            $crate::Subject::new($open, [$($crate::conformance_tests!(@ability $ability)),*])
-                .server(($server)())
-                $(.longest_key($longest_key))?
-                $(.outage($outage))?
+            $crate::conformance_tests! { @addresses [$($addresses)?]
+                $crate::Subject::new($open, [$($crate::conformance_tests!(@ability $ability)),*])
+                    .server(($server)())
+                    $(.longest_key($longest_key))?
+                    $(.outage($outage))?
+                    $($(.round_trips($crate::Operation::$operation, $trips))*)?
+            }
         }
-        $crate::conformance_tests! { @select [no no no yes] $($ability)* }
+        $crate::conformance_tests! { @servers [$($addresses)?] $($ability)* }
+    };
+    (@addresses [] $subject:expr) => { $subject };
+    (@addresses [many] $subject:expr) => { $subject.many_addresses() };
+    (@servers [] $($ability:ident)*) => {
+        $crate::conformance_tests! { @select [no no no yes yes yes] $($ability)* }
+    };
+    (@servers [many] $($ability:ident)*) => {
+        $crate::conformance_tests! { @select [no no no yes yes no] $($ability)* }
     };
 }

@@ -1,5 +1,4 @@
 //! Servers: the three ways to one, what can be done to it, and that nothing of it is left.
-#![cfg(feature = "servers")]
 
 use std::{
     io::{Read, Write},
@@ -138,5 +137,38 @@ async fn every_kind_stops_and_starts_and_tells_what_it_is() {
         running.resume().await.unwrap();
         running.stop().await.unwrap();
         running.start().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_of_six_takes_every_key_and_comes_back_after_all_were_killed() {
+    let cluster = Server::redis_cluster().start().await.unwrap();
+    let urls: Vec<&str> = cluster.url().split(',').collect();
+    assert_eq!((urls.len(), cluster.nodes().len()), (6, 6));
+    for round in ["first", "second"] {
+        let taken = (0..100).map(|number| format!("{round}-{number}")).filter(|key| {
+            let answers = urls.iter().map(|url| ask(url, &["SET", key, "value"]).unwrap());
+            answers.filter(|answer| answer == "+OK").count() == 1
+        });
+        assert_eq!(taken.count(), 100);
+        cluster.kill().await.unwrap();
+        cluster.start().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn sentinels_promote_a_replica_when_the_master_is_killed() {
+    let server = Server::redis_sentinel().start().await.unwrap();
+    let sentinel = server.url().split(',').next().unwrap().to_owned();
+    let is_master = |url: &str| ask(url, &["SET", "key", "value"]).is_ok_and(|answer| answer == "+OK");
+    let [master, others @ ..] = &server.nodes()[..3] else { unreachable!("six nodes") };
+    assert!(is_master(master.url()));
+    assert!(others.iter().all(|node| !is_master(node.url())));
+    assert!(ask(&sentinel, &["SENTINEL", "CKQUORUM", "mymaster"]).unwrap().starts_with("+OK 3"));
+    master.kill().await.unwrap();
+    let start = std::time::Instant::now();
+    while !others.iter().any(|node| is_master(node.url())) {
+        assert!(start.elapsed() < Duration::from_secs(30), "no replica became the master");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -539,10 +539,10 @@ impl Settings {
     }
 
     /// Tells whether a use now renews a stored session.
-    pub(crate) fn renewal_due(&self, meta: &Meta) -> bool {
+    pub(crate) fn renewal_due(&self, meta: &Meta, now: impl FnOnce() -> Millis) -> bool {
         self.rolling
             || match self.profile.renewal.reads {
-                ReadRenewal::WhenDue => self.expiry.renewal_due(meta, self.now()),
+                ReadRenewal::WhenDue => self.expiry.renewal_due(meta, now()),
                 ReadRenewal::Never => false,
                 ReadRenewal::Always => true,
             }
@@ -561,7 +561,7 @@ pub(crate) const fn storeless(storeless: bool) -> &'static str {
 /// Returns a time as milliseconds since the Unix epoch; a time before that as zero.
 pub(crate) fn millis_of(time: SystemTime) -> Millis {
     let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Millis::try_from(since_epoch.as_millis()).unwrap_or(Millis::MAX)
+    since_epoch.as_secs().saturating_mul(1000).saturating_add(since_epoch.subsec_millis().into())
 }
 
 impl fmt::Debug for Settings {

@@ -268,6 +268,9 @@ impl CookieConfig {
     /// `path` is the one the browser asked for, before any router has cut off a prefix. A query is ignored. What is no
     /// path (`*`, an authority, nothing at all) counts as `/`.
     pub(crate) fn covers(&self, path: &str) -> bool {
+        if self.path == "/" {
+            return true;
+        }
         let path = path.split(['?', '#']).next().unwrap_or_default();
         let path = if path.starts_with('/') { path } else { "/" };
         path.strip_prefix(&*self.path)

@@ -74,7 +74,8 @@ impl Engine {
         Self(Arc::new(settings))
     }
 
-    /// Begins a request: looks for tickets in its headers. No I/O, no waiting, and one allocation.
+    /// Begins a request: looks for tickets in its headers. No I/O, no waiting, and one allocation
+    /// unless it carries several.
     #[must_use]
     pub fn begin(&self, head: &RequestHead<'_>) -> LazySession {
         let in_scope = self.0.carrier.covers(head.uri.path());
@@ -91,39 +92,7 @@ impl Engine {
     /// From here on the session refuses writes with [`ErrorKind::Committed`]. Await the [`Commit`] before the
     /// response is sent, since it says which headers the response must carry.
     pub fn finish(&self, session: &LazySession, status: StatusCode) -> Option<Commit> {
-        let handle = &session.0;
-        let server_error = status.is_server_error();
-        let mut state = handle.lock();
-        // Also for a session that is only loaded later, by a task or a body that is still being streamed.
-        state.closed = true;
-        if !handle.loading.initialized() {
-            return None;
-        }
-        let (plan, ticket) = decide(&state.facts(&self.0, server_error));
-        // A commit that a clone of the session is waiting for may owe the browser a cookie: wait for it as well.
-        let busy = handle.committing.available_permits() == 0;
-        if matches!(plan, Plan::Nothing | Plan::Forget) && !busy && state.failure.is_none() {
-            state.owe(ticket);
-            return Some(Commit(Inner::Ready(Some(edits(&self.0, &state)))));
-        }
-        drop(state);
-        let handle = Arc::clone(handle);
-        Some(Commit(Inner::Writing(Box::pin(async move {
-            match commit(&handle, Trigger::Response { server_error }).await {
-                Ok(()) => {}
-                // The changes are dropped and the browser hears nothing: the handler's answer stands.
-                Err(error) if error.kind() == ErrorKind::Gone => {}
-                // An application that recovers has its handler's answer sent, without a cookie.
-                Err(error) => {
-                    event::save_failed(&error);
-                    recover(&handle, error).await?;
-                    let mut edits = HeaderEdits::default();
-                    handle.settings.carrier.vary(&mut edits);
-                    return Ok(edits);
-                }
-            }
-            Ok(edits(&handle.settings, &handle.lock()))
-        }))))
+        finish(&session.0, status)
     }
 
     pub(crate) const fn settings(&self) -> &Arc<Settings> {
@@ -160,6 +129,42 @@ impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Engine").field(&self.0).finish()
     }
+}
+
+/// Ends a request: see [`Engine::finish`].
+pub(crate) fn finish(handle: &Arc<Handle>, status: StatusCode) -> Option<Commit> {
+    let server_error = status.is_server_error();
+    let mut state = handle.lock();
+    // Also for a session that is only loaded later, by a task or a body that is still being streamed.
+    state.closed = true;
+    if !handle.loading.initialized() {
+        return None;
+    }
+    let (plan, ticket) = decide(&state.facts(&handle.settings, || handle.settings.now(), server_error));
+    // A commit that a clone of the session is waiting for may owe the browser a cookie: wait for it as well.
+    let busy = handle.committing.available_permits() == 0;
+    if matches!(plan, Plan::Nothing | Plan::Forget) && !busy && state.failure.is_none() {
+        state.owe(ticket);
+        return Some(Commit(Inner::Ready(Some(edits(&handle.settings, &state)))));
+    }
+    drop(state);
+    let handle = Arc::clone(handle);
+    Some(Commit(Inner::Writing(Box::pin(async move {
+        match commit(&handle, Trigger::Response { server_error }).await {
+            Ok(()) => {}
+            // The changes are dropped and the browser hears nothing: the handler's answer stands.
+            Err(error) if error.kind() == ErrorKind::Gone => {}
+            // An application that recovers has its handler's answer sent, without a cookie.
+            Err(error) => {
+                event::save_failed(&error);
+                recover(&handle, error).await?;
+                let mut edits = HeaderEdits::default();
+                handle.settings.carrier.vary(&mut edits);
+                return Ok(edits);
+            }
+        }
+        Ok(edits(&handle.settings, &handle.lock()))
+    }))))
 }
 
 /// Makes the header edits for a session as it stands.
@@ -347,6 +352,16 @@ pub struct Commit(Inner);
 enum Inner {
     Ready(Option<HeaderEdits>),
     Writing(Pin<Box<dyn Future<Output = Result<HeaderEdits>> + Send>>),
+}
+
+impl Commit {
+    /// Returns the edits if there is nothing to wait for, once.
+    pub(crate) fn take_ready(&mut self) -> Option<HeaderEdits> {
+        match &mut self.0 {
+            Inner::Ready(edits) => edits.take(),
+            Inner::Writing(_) => None,
+        }
+    }
 }
 
 impl Future for Commit {

@@ -17,7 +17,7 @@ use crate::{
     migrate::Home,
     oplog::{Op, OpLog, replay},
     plan::{Facts, Save, Standing, Ticket},
-    record::{Decoded, Meta, Record},
+    record::{Decoded, Meta, Millis, Record},
 };
 
 /// How often a closure is run again because somebody wrote in between.
@@ -76,7 +76,8 @@ pub(crate) struct State {
     pub(crate) old_ticket: bool,
     /// The cookie options of the destroyed session, for the removal of its cookie.
     pub(crate) taken_back: Option<CookieOptions>,
-    pub(crate) doubt: Option<Doubt>,
+    /// Boxed, as most requests have none: it would be a quarter of every handle.
+    pub(crate) doubt: Option<Box<Doubt>>,
     /// A change that could not be made where nobody could be told. The next commit tells.
     pub(crate) failure: Option<Error>,
     /// The response is being committed: writes come too late.
@@ -145,6 +146,7 @@ pub(crate) struct Attempt {
 }
 
 impl Handle {
+    #[inline]
     pub(crate) fn new(
         settings: Arc<Settings>,
         in_scope: bool,
@@ -358,7 +360,12 @@ impl State {
     }
 
     /// Collects what [`decide`](crate::plan::decide) needs.
-    pub(crate) fn facts(&self, settings: &Settings, server_error: bool) -> Facts {
+    pub(crate) fn facts(
+        &self,
+        settings: &Settings,
+        now: impl FnOnce() -> Millis,
+        server_error: bool,
+    ) -> Facts {
         let standing = match self.access {
             Access::Fresh => Standing::Fresh,
             Access::Stored(_) => Standing::Stored,
@@ -366,7 +373,7 @@ impl State {
         };
         // Without a stored session there is no idle time to renew; the clock is not even read.
         let renewal_due =
-            standing == Standing::Stored && !self.renewed && settings.renewal_due(&self.record.meta);
+            standing == Standing::Stored && !self.renewed && settings.renewal_due(&self.record.meta, now);
         let silent = settings.profile.renewal.in_silence && !settings.rolling;
         let endless = self.record.meta.cookie.and_then(|own| own.browser_session);
         let endless = endless.unwrap_or(settings.profile.endless_cookie);

@@ -4,7 +4,11 @@ mod failure;
 mod human;
 pub mod quickstart;
 mod serve;
+#[cfg(all(feature = "memory", feature = "sqlite"))]
+mod store;
 
+#[cfg(all(feature = "memory", feature = "sqlite"))]
+pub use crate::store::store;
 pub use crate::{failure::Failure, serve::serve};
 
 /// The code in the pages of this repository, compiled and run with the tests.

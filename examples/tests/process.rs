@@ -4,12 +4,18 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
+    path::Path,
     process::{Child, ChildStdout, Command, Output, Stdio},
 };
 
 fn quickstart(port: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_quickstart"));
-    command.env("PORT", port).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .env("PORT", port)
+        .env("SESSION_URL", "memory:")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
@@ -25,7 +31,11 @@ impl Drop for Running {
 
 /// Starts the program on a free port and returns the address it prints.
 fn started() -> (Running, BufReader<ChildStdout>, String) {
-    let mut child = quickstart("0").spawn().unwrap();
+    start(&mut quickstart("0"))
+}
+
+fn start(command: &mut Command) -> (Running, BufReader<ChildStdout>, String) {
+    let mut child = command.spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
@@ -67,6 +77,51 @@ fn a_taken_port_is_one_line_and_exit_code_1() {
     let output = quickstart(&port).output().unwrap();
     let said = refused(&output);
     assert!(said.contains(&format!("port {port} is already in use")) && said.contains("set PORT"), "{said}");
+}
+
+/// Sends a request with the cookie, if there is one, and returns the answer.
+fn ask(address: &str, request: &str, cookie: &str) -> String {
+    let mut connection = TcpStream::connect(address).unwrap();
+    let head =
+        format!("{request}\r\nHost: {address}\r\nCookie: {cookie}\r\nContent-Length: 0\r\nConnection: close");
+    connection.write_all(format!("{head}\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn sessions_in_a_file_survive_the_end_of_the_program() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("quickstart-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let url = format!("sqlite://{}/sessions.db", folder.display());
+    let (running, _stdout, address) = start(quickstart("0").env("SESSION_URL", &url));
+    let counted = ask(&address, "POST /count HTTP/1.1", "");
+    let (_, cookie) = counted.split_once("set-cookie: ").expect("a cookie");
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    drop(running); // kill -9
+
+    let (running, _stdout, address) = start(quickstart("0").env("SESSION_URL", &url));
+    let page = ask(&address, "GET / HTTP/1.1", &cookie);
+    drop(running);
+    std::fs::remove_dir_all(&folder).unwrap();
+    let stranger = page.contains("set-cookie: ");
+    assert!(
+        page.starts_with("HTTP/1.1 200 OK") && page.contains("aria-label=\"Count\">1<") && !stranger,
+        "{page}"
+    );
+    let id = cookie.split_once('=').unwrap().1;
+    assert!(!page.contains(id));
+}
+
+#[test]
+fn an_address_of_no_store_is_one_line_and_exit_code_1() {
+    let output = quickstart("0").env("SESSION_URL", "river://ada:hunter2@host").output().unwrap();
+    let said = refused(&output);
+    assert!(
+        said.contains("SESSION_URL names no store") && said.contains("sqlite") && !said.contains("hunter2"),
+        "{said}"
+    );
 }
 
 #[cfg(unix)]

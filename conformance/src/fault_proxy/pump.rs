@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Flow, Mode, Shared, pause};
+use super::{Flow, Half, Mode, Shared, pause};
 
 /// Bytes that are moved at once.
 const CHUNK: usize = 16 * 1024;
@@ -77,7 +77,14 @@ async fn serve(mut client: TcpStream, mut mode: watch::Receiver<Mode>, shared: &
     let counters = &shared.counters;
     counters.connections.fetch_add(1, SeqCst);
     counters.opened.lock().push(Instant::now());
-    let epoch = mode.borrow().epoch;
+    let (epoch, flow) = {
+        let mode = mode.borrow();
+        (mode.epoch, mode.flow)
+    };
+    if flow == Flow::TurnAway {
+        end(&client);
+        return;
+    }
     let Ok(mut server) = TcpStream::connect((shared.host.as_str(), shared.port)).await else {
         end(&client);
         return;
@@ -131,8 +138,13 @@ async fn up(
         if !turn.asked.swap(true, SeqCst) {
             seen.clear();
         }
-        if is_doomed(shared, &mut seen, bytes) {
-            turn.doomed.store(true, SeqCst);
+        match lost(shared, &mut seen, bytes) {
+            Some(Half::Reply) => turn.doomed.store(true, SeqCst),
+            Some(Half::Request) => {
+                shared.counters.lost_requests.fetch_add(1, SeqCst);
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+            None => {}
         }
         swallows |= passes(&mut mode).await == Flow::Swallow;
         if !swallows {
@@ -219,19 +231,17 @@ fn cut(shared: &Shared, bytes: usize) -> usize {
     usize::try_from(left).unwrap_or(bytes)
 }
 
-/// Whether the reply to these bytes is to be lost. `seen` is the end of what came before them.
-fn is_doomed(shared: &Shared, seen: &mut Vec<u8>, bytes: &[u8]) -> bool {
+/// What is to be lost, now that these bytes of a request have come. `seen` is the end of what came before them.
+fn lost(shared: &Shared, seen: &mut Vec<u8>, bytes: &[u8]) -> Option<Half> {
     let mut faults = shared.faults.lock();
-    let Some(wanted) = &faults.lose_reply_to else {
-        return false;
-    };
+    let (half, wanted) = faults.lose.as_ref()?;
     seen.extend_from_slice(bytes);
-    let found = wanted.is_empty() || seen.windows(wanted.len()).any(|window| window == wanted);
-    if found {
-        faults.lose_reply_to = None;
+    if wanted.is_empty() || seen.windows(wanted.len()).any(|window| window == wanted) {
+        let half = *half;
+        faults.lose = None;
         seen.clear();
-    } else {
-        seen.drain(..seen.len().saturating_sub(wanted.len()));
+        return Some(half);
     }
-    found
+    seen.drain(..seen.len().saturating_sub(wanted.len()));
+    None
 }

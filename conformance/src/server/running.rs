@@ -9,10 +9,12 @@ use crate::{
     failure::{Failure, Verdict},
     fault_proxy::FaultProxy,
     machine::Machine,
+    report::ServerReport,
     server::{
         address::Parts,
         container::Container,
         kind::Kind,
+        members,
         probe::{Product, Question, Wire},
         process::Process,
         shared,
@@ -179,7 +181,13 @@ impl Running {
         for done in futures_util::future::join_all(deeds).await {
             done?;
         }
-        Ok(())
+        let (kind, ports) = (self.0.kind, self.0.nodes.iter().map(Node::port).collect::<Vec<_>>());
+        match deed {
+            Deed::Start | Deed::Resume => {
+                background::run(async move { members::settle(kind, &ports).await }).await
+            }
+            Deed::Stop | Deed::Kill | Deed::Pause => Ok(()),
+        }
     }
 }
 
@@ -282,6 +290,22 @@ impl Node {
         background::run(async move { node.act(deed).await }).await
     }
 
+    /// Asks the program itself for its version, where the wire does not tell.
+    pub(crate) async fn version(&self) -> String {
+        let node = Arc::clone(&self.0);
+        let asked = background::run(async move {
+            Ok(match &node.body {
+                Body::Container(container) => container.output(&["postgres", "--version"]).await,
+                Body::Process(process) => process.version(),
+                Body::Proxy(_) => String::new(),
+            })
+        });
+        // `postgres (PostgreSQL) 15.13 (Debian 15.13-0+deb12u1)`
+        let text = asked.await.unwrap_or_default();
+        let is_number = |word: &&str| word.starts_with(|letter: char| letter.is_ascii_digit());
+        text.split_whitespace().find(is_number).unwrap_or_default().to_owned()
+    }
+
     pub(crate) async fn ready(&self) -> Verdict<Product> {
         let node = Arc::clone(&self.0);
         background::run(async move { node.ready().await }).await
@@ -347,10 +371,18 @@ impl Machine for Running {
         Self::url(self)
     }
 
+    fn describe(&self) -> ServerReport {
+        ServerReport {
+            product: self.product().to_owned(),
+            version: self.version().to_owned(),
+            way: self.way().to_owned(),
+        }
+    }
+
     fn keeps_data(&self) -> bool {
-        // Redis is started with nothing on disk; behind a proxy it goes on running.
+        // Redis is started with nothing on disk, and of a program nobody knows. Behind a proxy it goes on running.
         let by_address = self.0.nodes.iter().any(|node| matches!(node.0.body, Body::Proxy(_)));
-        by_address || self.0.kind.wire() != Wire::Redis
+        by_address || !matches!(self.0.kind.wire(), Wire::Redis | Wire::Unknown)
     }
 
     async fn proxied(&self) -> Verdict<(FaultProxy, String)> {

@@ -12,6 +12,7 @@ use crate::{
         container::{self, Container, Network, Order},
         kind::{Image, Kind},
         local::{self, Extras, filled},
+        members,
         probe::{Question, Wire},
         process::Process,
         running::{Body, Inner, Node, Running, Sharing},
@@ -87,6 +88,10 @@ fn question(server: &Server, parts: &Parts<'_>, host: String, port: u16) -> Ques
 
 /// Starts one: in a container, else as a program.
 async fn anew(server: &Server) -> Verdict<Running> {
+    if matches!(server.kind, Kind::RedisCluster | Kind::RedisSentinel) {
+        let started = members::start(server).await?;
+        return started.map_err(|(container, program)| no_way(server.kind, &container, &program));
+    }
     if server.kind == Kind::Command {
         let node = again(server, How::Program).await?;
         return finish(server, node).await;
@@ -162,7 +167,10 @@ pub(crate) struct Started {
 }
 
 async fn finish(server: &Server, started: Started) -> Verdict<Running> {
-    let product = started.node.ready().await?;
+    let mut product = started.node.ready().await?;
+    if server.kind == Kind::Postgres {
+        product.version = started.node.version().await;
+    }
     Ok(Running::new(Inner {
         kind: server.kind,
         url: started.node.url().to_owned(),

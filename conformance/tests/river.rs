@@ -1,0 +1,127 @@
+//! The cases about servers, over a store with a server of its own kind: the good one passes, and each mutant is caught.
+
+use cloakroom_conformance::{Ability, Env, Failure, Group, Server, Subject, conformance_tests, runner};
+
+use crate::{bug::Bug, store::RiverStore};
+
+#[path = "river/bug.rs"]
+mod bug;
+#[path = "river/store.rs"]
+mod store;
+
+fn river() -> Server {
+    Server::command(env!("CARGO_BIN_EXE_river"), "river://127.0.0.1:{port}").arg("{port}")
+}
+
+fn subject(bug: Bug) -> Subject {
+    let open = move |env: Env| async move { RiverStore::connect(bug, env.url(), env.namespace()).await };
+    Subject::new(open, [Ability::Atomic]).server(river())
+}
+
+conformance_tests! {
+    server: river,
+    open: |env: Env| async move { RiverStore::connect(Bug::Nothing, env.url(), env.namespace()).await },
+    abilities: [atomic],
+}
+
+/// Each mutant, with the cases that name its bug. Which others fail depends on the moment.
+macro_rules! mutants {
+    ($($name:ident: $bug:ident => [$($case:ident),+ $(,)?],)*) => {
+        mod mutants {
+            use super::{Bug, caught};
+
+            $(
+                #[test]
+                fn $name() {
+                    $(caught(Bug::$bug, concat!("server::", stringify!($case)));)+
+                }
+            )*
+        }
+
+        /// Every case that a mutant names.
+        const NAMED: &[&str] = &[$($(stringify!($case)),+),*];
+    };
+}
+
+mutants! {
+    a_status_that_never_changes_is_caught: StatusNeverChanges => [
+        the_status_follows_the_servers_death_and_return,
+    ],
+    a_status_that_never_recovers_is_caught: StatusNeverRecovers => [
+        the_status_follows_the_servers_death_and_return,
+        the_first_request_after_the_return_succeeds,
+    ],
+    a_status_whose_start_moves_is_caught: ProbesMoveTheStart => [
+        a_request_waits_for_the_server_no_longer_than_it_may,
+    ],
+    a_status_that_comes_late_is_caught: StatusComesLate => [
+        the_status_follows_the_servers_death_and_return,
+    ],
+    an_outage_that_is_a_backend_error_is_caught: OutageIsABackendError => [
+        a_kill_under_load_hangs_no_request_and_answers_nothing_wrong,
+    ],
+    a_broken_connection_that_is_handed_out_is_caught: BrokenConnectionIsHandedOut => [
+        the_first_request_after_the_return_succeeds,
+    ],
+    a_wait_for_ever_is_caught: AnswersAreWaitedForForEver => [
+        a_server_that_stands_still_costs_an_operation_no_more_than_the_bound,
+    ],
+    a_wait_that_blocks_the_thread_is_caught: WaitsBlockTheThread => [
+        a_stalled_server_costs_a_request_no_more_than_the_deadline,
+    ],
+    answers_that_are_mixed_up_are_caught: AnswersAreMixedUp => [
+        a_server_that_stands_still_costs_an_operation_no_more_than_the_bound,
+    ],
+    a_lost_reply_that_is_sent_again_is_caught: LostRepliesAreSentAgain => [
+        a_write_whose_reply_was_lost_is_sent_once,
+    ],
+    a_lost_reply_that_is_a_success_is_caught: LostRepliesAreSuccesses => [
+        a_lost_reply_applies_no_update_twice_and_hides_behind_no_success,
+        a_write_whose_reply_was_lost_is_sent_once,
+    ],
+    a_storm_is_caught: ReconnectsInAStorm => [
+        two_hundred_clients_that_reconnect_make_no_storm,
+    ],
+    a_question_before_each_call_is_caught: AsksBeforeEachCall => [
+        each_operation_takes_the_round_trips_it_declares,
+    ],
+    cached_reads_are_caught: ReadsAreCached => [
+        a_logout_in_one_process_ends_what_the_other_has_under_way,
+        ten_thousand_random_operations_agree_with_the_model,
+    ],
+    a_replace_that_creates_is_caught: ReplaceCreates => [
+        an_emptied_server_ends_sessions_and_adopts_no_id,
+        a_logout_in_one_process_ends_what_the_other_has_under_way,
+    ],
+    a_replace_that_reads_first_is_caught: ReplaceReadsFirst => [
+        a_session_that_two_processes_change_at_once_loses_nothing,
+    ],
+    calls_that_are_lost_late_are_caught: LateCallsAreLost => [
+        ten_thousand_random_operations_agree_with_the_model,
+    ],
+}
+
+/// Fails unless the case catches the mutant.
+#[track_caller]
+fn caught(bug: Bug, case: &str) {
+    let verdict: Result<(), Failure> = runner::test(&subject(bug), case);
+    let failure = verdict.expect_err(&format!("{bug:?} passes {case}"));
+    eprintln!("{bug:?}\n{failure}");
+    let cause = failure.to_string();
+    assert!(!cause.contains("CLOAKROOM_TEST"), "the server did not start: {cause}");
+}
+
+macro_rules! servers_cases {
+    ($($block:ident {$($topic:ident: [$($name:ident),* $(,)?])*})*) => {
+        &[$($($((stringify!($block), stringify!($name)),)*)*)*]
+    };
+}
+
+const CASES: &[(&str, &str)] = cloakroom_conformance::for_each_case! { [servers_cases] };
+
+#[test]
+fn every_case_about_servers_catches_a_mutant() {
+    let cases = CASES.iter().filter(|(block, _)| block.starts_with(Group::Server.as_str()));
+    let idle: Vec<_> = cases.filter(|(_, name)| !NAMED.contains(name)).collect();
+    assert!(idle.is_empty(), "these cases catch no mutant: {idle:?}");
+}

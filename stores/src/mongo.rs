@@ -1,0 +1,414 @@
+//! Sessions in MongoDB: one document for each key.
+
+mod builder;
+mod classify;
+mod commands;
+mod link;
+
+use std::{fmt, pin::pin, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cloakroom_core::{
+    AdminStore, AtomicStore, Error, ErrorKind, IndexedStore, Key, Result, StatusStream, Store, Swapped, Ttl,
+};
+use futures_util::{
+    future::{Either, select},
+    stream::{BoxStream, StreamExt, TryStreamExt, once},
+};
+use mongodb::{
+    Client, Collection,
+    action::Action,
+    bson::{Bson, Document, doc},
+    error::Error as DriverError,
+    options::{ReturnDocument, WriteConcern},
+};
+
+pub use self::builder::{Acknowledge, MongoStoreBuilder};
+use self::{
+    classify::{classify, is_duplicate},
+    link::Link,
+};
+
+/// The largest value, in bytes. A compare-and-swap sends two of them in one command, which may have 16 MiB.
+const MAX_VALUE: usize = 7 * 1024 * 1024;
+
+/// The longest user a store has to take, in bytes.
+const MAX_USER_LEN: usize = 255;
+
+/// Keys that a scan fetches at a time.
+const SCAN_BATCH: u32 = 1000;
+
+/// Attempts of a write that others keep overtaking between its look and its insert.
+const TRIES: usize = 16;
+
+/// A store in MongoDB 4.4 or later: a replica set, a sharded cluster, or a single server.
+///
+/// It has every ability, each operation in one round trip. All of it is one document for each key:
+///
+/// | field | |
+/// |---|---|
+/// | `_id` | the key, a string |
+/// | `v` | the value, binary |
+/// | `e` | when the value ends, a date; 1970 once it was removed |
+/// | `u`, `b` | the user it is bound to, and until when |
+/// | `w` | until when a binding waits for its value |
+/// | `s` | whether the last compare-and-swap was done |
+/// | `p` | when the document can be deleted: a TTL index does that |
+///
+/// Keys, users and values are data wherever they stand: dots, dollars and bytes that are BSON operators mean nothing.
+///
+/// **Clocks.** Ends are written and compared by the application's clock, and the TTL index, which is up to a minute late,
+/// never shows. Servers whose clocks differ by a second disagree by a second about when a session ends; run NTP.
+///
+/// **Durability.** `create`, `remove`, `destroy`, `destroy_user` and `clear` wait for a majority of the replica set, so
+/// that no failover brings back who logged out or loses who logged in. Others wait for what the address says (`w=`), and
+/// else for the server's default. [`acknowledge`](MongoStoreBuilder::acknowledge) changes that. Reads go to the primary,
+/// whatever the address says.
+///
+/// **Retries.** [`connect`](Self::connect) switches off the driver's own retries of writes, as the contract of stores
+/// asks; sessions settle a lost reply by reading. A client of your own may have them on: the server then knows a write by
+/// its transaction number and does not apply it twice. Reads are retried.
+///
+/// **Permissions.** `find`, `insert`, `update` and `remove` on the collection, and `createIndex` unless
+/// [`leave_indexes`](MongoStoreBuilder::leave_indexes) is called.
+///
+/// **Limits.** Values have at most 7 MiB; larger ones are [`ErrorKind::TooLarge`]. The collection must have no collation
+/// of its own.
+///
+/// Dropping a future closes the connection it was using; the server may still apply the write.
+///
+/// ```no_run
+/// use cloakroom::MongoStore;
+///
+/// # async fn connect() -> cloakroom::Result<()> {
+/// let store = MongoStore::connect("mongodb://localhost:27017/shop").await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct MongoStore {
+    sessions: Collection<Document>,
+    durable: Option<WriteConcern>,
+    timeout: Duration,
+    link: Arc<Link>,
+}
+
+impl MongoStore {
+    /// Connects to the server at `url`, `mongodb://` or `mongodb+srv://`, and creates the two indexes if they are not
+    /// there.
+    ///
+    /// Sessions are in the collection `sessions` of the database in the address, or of `cloakroom` if there is none.
+    ///
+    /// # Errors
+    /// As [`MongoStoreBuilder::connect`].
+    pub async fn connect(url: &str) -> Result<Self> {
+        Self::builder().connect(url).await
+    }
+
+    /// Uses a client of the application's, and creates the two indexes if they are not there.
+    ///
+    /// # Errors
+    /// As [`MongoStoreBuilder::connect`].
+    pub async fn from_client(client: Client) -> Result<Self> {
+        Self::builder().from_client(client).await
+    }
+
+    /// Uses a collection of the application's, and creates the two indexes if they are not there.
+    ///
+    /// # Errors
+    /// As [`MongoStoreBuilder::connect`].
+    pub async fn from_collection<T: Send + Sync>(collection: Collection<T>) -> Result<Self> {
+        Self::builder().from_collection(collection).await
+    }
+
+    /// Creates a builder with the defaults that the methods of [`MongoStoreBuilder`] name.
+    pub fn builder() -> MongoStoreBuilder {
+        MongoStoreBuilder::new()
+    }
+
+    /// Carries out a call of the driver under the deadline, and notes what it says about the connection.
+    async fn run<T>(
+        &self,
+        operation: &'static str,
+        call: impl IntoFuture<Output = Result<T, DriverError>>,
+    ) -> Result<T> {
+        self.attempt(operation, call).await?.map_err(|error| classify(&error).operation(operation))
+    }
+
+    /// As [`run`](Self::run), but leaves an error that tells of no outage to the caller.
+    async fn attempt<T>(
+        &self,
+        operation: &'static str,
+        call: impl IntoFuture<Output = Result<T, DriverError>>,
+    ) -> Result<Result<T, DriverError>> {
+        let call = tokio::time::timeout(self.timeout, call.into_future());
+        let error = match select(pin!(call), pin!(self.link.gone())).await {
+            Either::Left((Ok(Ok(answer)), _)) => {
+                self.link.answered();
+                return Ok(Ok(answer));
+            }
+            Either::Left((Ok(Err(error)), _)) => match classify(&error) {
+                outage if outage.is_retryable() && outage.kind() != ErrorKind::Contention => outage,
+                _ => return Ok(Err(error)),
+            },
+            Either::Left((Err(_), _)) => Error::new(ErrorKind::Timeout)
+                .store("mongo")
+                .hint(format!("the server took longer than {:?}", self.timeout)),
+            Either::Right(_) => Error::new(ErrorKind::Unavailable)
+                .store("mongo")
+                .hint("no server that takes writes can be reached"),
+        };
+        self.link.failed();
+        Err(error.operation(operation))
+    }
+
+    /// Updates the one document that a filter finds; `true` if it found one.
+    async fn update(
+        &self,
+        operation: &'static str,
+        filter: Document,
+        pipeline: Vec<Document>,
+        durable: Option<WriteConcern>,
+    ) -> Result<bool> {
+        let call = self
+            .sessions
+            .update_one(filter, pipeline)
+            .optional(durable, |call, concern| call.write_concern(concern));
+        Ok(self.run(operation, call).await?.matched_count > 0)
+    }
+
+    /// Changes the live document under `key` by a pipeline with a condition on its value, and tells what it found.
+    async fn swap(
+        &self,
+        operation: &'static str,
+        key: &Key,
+        pipeline: Vec<Document>,
+        durable: Option<WriteConcern>,
+    ) -> Result<Swapped> {
+        // The document as this very change left it: what was there before, another may have changed in between where the
+        // server looks it up apart.
+        let call = self
+            .sessions
+            .find_one_and_update(commands::live(key), pipeline)
+            .return_document(ReturnDocument::After)
+            .projection(commands::outcome())
+            .optional(durable, |call, concern| call.write_concern(concern));
+        let Some(found) = self.run(operation, call).await? else { return Ok(Swapped::Gone) };
+        if found.get_bool("s").unwrap_or(false) {
+            return Ok(Swapped::Done);
+        }
+        value(found).map(Swapped::Conflict).ok_or_else(foreign)
+    }
+}
+
+#[async_trait]
+impl Store for MongoStore {
+    async fn get(&self, key: &Key) -> Result<Option<Bytes>> {
+        let call = self.sessions.find_one(commands::live(key)).projection(commands::value_only());
+        Ok(self.run("get", call).await?.and_then(value))
+    }
+
+    async fn set(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<()> {
+        check_size("set", &value)?;
+        for _ in 0..TRIES {
+            let call = self.sessions.update_one(commands::id(key), commands::write(&value, ttl)).upsert(true);
+            match self.attempt("set", call).await? {
+                // Two inserted it at once, and this one came second: now it is there to be updated.
+                Err(error) if is_duplicate(&error) => {}
+                outcome => return outcome.map(drop).map_err(|error| classify(&error).operation("set")),
+            }
+        }
+        Err(contention("set"))
+    }
+
+    async fn destroy(&self, key: &Key) -> Result<bool> {
+        self.update("destroy", commands::live(key), commands::end(), self.durable.clone()).await
+    }
+
+    fn status(&self) -> StatusStream {
+        self.link.status()
+    }
+
+    fn as_atomic(&self) -> Option<&dyn AtomicStore> {
+        Some(self)
+    }
+
+    fn as_indexed(&self) -> Option<&dyn IndexedStore> {
+        Some(self)
+    }
+
+    fn as_admin(&self) -> Option<&dyn AdminStore> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl AtomicStore for MongoStore {
+    async fn create(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<bool> {
+        check_size("create", &value)?;
+        for _ in 0..TRIES {
+            // A live document does not match the filter, and the insert that follows meets its key.
+            let call = self
+                .sessions
+                .update_one(commands::not_live(key), commands::write(&value, ttl))
+                .upsert(true)
+                .optional(self.durable.clone(), |call, concern| call.write_concern(concern));
+            match self.attempt("create", call).await? {
+                Ok(_) => return Ok(true),
+                Err(error) if is_duplicate(&error) => {}
+                Err(error) => return Err(classify(&error).operation("create")),
+            }
+            // What came first may have been a binding only, which is no obstacle.
+            if self.get(key).await?.is_some() {
+                return Ok(false);
+            }
+        }
+        Err(contention("create"))
+    }
+
+    async fn replace(&self, key: &Key, expected: &[u8], value: Bytes, ttl: Ttl) -> Result<Swapped> {
+        check_size("replace", &value)?;
+        check_size("replace", expected)?;
+        self.swap("replace", key, commands::write_if(expected, &value, ttl), None).await
+    }
+
+    async fn remove(&self, key: &Key, expected: &[u8]) -> Result<Swapped> {
+        check_size("remove", expected)?;
+        self.swap("remove", key, commands::end_if(expected), self.durable.clone()).await
+    }
+
+    async fn touch(&self, key: &Key, ttl: Ttl) -> Result<bool> {
+        self.update("touch", commands::live(key), commands::lengthen(ttl), None).await
+    }
+}
+
+#[async_trait]
+impl IndexedStore for MongoStore {
+    async fn bind(&self, key: &Key, user: &str, ttl: Ttl) -> Result<()> {
+        if user.is_empty() || user.len() > MAX_USER_LEN {
+            return Err(Error::new(ErrorKind::Value)
+                .operation("bind")
+                .store("mongo")
+                .hint("a user is 1 to 255 bytes of text"));
+        }
+        for _ in 0..TRIES {
+            let call = self.sessions.update_one(commands::id(key), commands::bind(user, ttl)).upsert(true);
+            match self.attempt("bind", call).await? {
+                Err(error) if is_duplicate(&error) => {}
+                outcome => return outcome.map(drop).map_err(|error| classify(&error).operation("bind")),
+            }
+        }
+        Err(contention("bind"))
+    }
+
+    async fn keys_of(&self, user: &str) -> Result<Vec<Key>> {
+        let call = async {
+            let found = self.sessions.find(commands::live_of(user, None)).projection(doc! { "_id": 1 });
+            found.await?.try_collect::<Vec<Document>>().await
+        };
+        self.run("keys_of", call).await?.into_iter().map(key).collect()
+    }
+
+    async fn destroy_user(&self, user: &str, except: Option<&Key>) -> Result<u64> {
+        let call = self
+            .sessions
+            .update_many(commands::live_of(user, except), commands::end())
+            .optional(self.durable.clone(), |call, concern| call.write_concern(concern));
+        Ok(self.run("destroy_user", call).await?.matched_count)
+    }
+}
+
+#[async_trait]
+impl AdminStore for MongoStore {
+    fn scan(&self) -> BoxStream<'_, Result<Key>> {
+        let open = async {
+            let found = self.sessions.find(commands::live_any()).projection(doc! { "_id": 1 });
+            self.run("scan", found.batch_size(SCAN_BATCH)).await
+        };
+        let keys = once(open).map_ok(move |cursor| {
+            futures_util::stream::try_unfold(cursor, move |mut cursor| async move {
+                let next = self.run("scan", cursor.try_next()).await?;
+                next.map(|document| key(document).map(|key| (key, cursor))).transpose()
+            })
+        });
+        keys.try_flatten().boxed()
+    }
+
+    async fn len(&self) -> Result<u64> {
+        self.run("len", self.sessions.count_documents(commands::live_any())).await
+    }
+
+    async fn clear(&self) -> Result<u64> {
+        let delete = |filter| {
+            let call = self.sessions.delete_many(filter);
+            call.optional(self.durable.clone(), |call, concern| call.write_concern(concern))
+        };
+        let live = self.run("clear", delete(commands::live_any())).await?.deleted_count;
+        self.run("clear", delete(commands::dead_any())).await?;
+        Ok(live)
+    }
+
+    /// The server's TTL index does this by itself, within a minute or so. Two round trips.
+    async fn sweep(&self, limit: u32) -> Result<u64> {
+        let call = async {
+            let found = self.sessions.find(commands::dead_any()).projection(doc! { "_id": 1 });
+            // To the server a limit of 0 is none.
+            found.limit(i64::from(limit.max(1))).await?.try_collect::<Vec<Document>>().await
+        };
+        let found = self.run("sweep", call).await?;
+        let keys = found.into_iter().take(limit as usize).filter_map(|mut document| document.remove("_id"));
+        let call = self.sessions.delete_many(commands::dead_among(keys.collect()));
+        Ok(self.run("sweep", call).await?.deleted_count)
+    }
+}
+
+impl fmt::Debug for MongoStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MongoStore")
+            .field("namespace", &self.sessions.namespace().to_string())
+            .field("timeout", &self.timeout)
+            .field("status", &self.link.status().current())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Takes the value out of a document.
+fn value(mut document: Document) -> Option<Bytes> {
+    match document.remove("v") {
+        Some(Bson::Binary(binary)) => Some(binary.bytes.into()),
+        _ => None,
+    }
+}
+
+/// Takes the key out of a document.
+fn key(document: Document) -> Result<Key> {
+    let foreign = || {
+        Error::new(ErrorKind::Corrupt).store("mongo").hint(
+            "the collection holds a document whose _id is no key; give sessions a collection of their own",
+        )
+    };
+    document.get_str("_id").ok().and_then(|key| Key::new(key).ok()).ok_or_else(foreign)
+}
+
+fn foreign() -> Error {
+    Error::new(ErrorKind::Corrupt)
+        .store("mongo")
+        .hint("the collection holds a document that is no session's; give sessions a collection of their own")
+}
+
+fn check_size(operation: &'static str, value: &[u8]) -> Result<()> {
+    if value.len() > MAX_VALUE {
+        return Err(Error::new(ErrorKind::TooLarge)
+            .operation(operation)
+            .store("mongo")
+            .hint(format!("a value of {} bytes is larger than {MAX_VALUE}", value.len())));
+    }
+    Ok(())
+}
+
+fn contention(operation: &'static str) -> Error {
+    Error::new(ErrorKind::Contention)
+        .operation(operation)
+        .store("mongo")
+        .hint("16 others inserted the same key and removed it again, one after the other")
+}

@@ -1,0 +1,197 @@
+//! Whether the server can be reached: what operations answer, what the driver's monitoring sees, and a ping while it
+//! cannot.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::BuildHasher,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use cloakroom_core::{Status, StatusSender, StatusStream};
+use mongodb::{
+    Database, ServerType,
+    bson::doc,
+    event::{EventHandler, sdam::SdamEvent},
+    options::{ClientOptions, ReadPreference, SelectionCriteria},
+};
+use tokio::time::{sleep, timeout};
+
+/// Between two pings: at first, and at most.
+const PROBE_FIRST: Duration = Duration::from_millis(50);
+const PROBE_LAST: Duration = Duration::from_secs(5);
+
+/// How long an operation hopes for the return of a server that was lost.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// The connection of a store, as it is told by all its clones.
+///
+/// Only an answer of the server makes it connected: the driver sees a server again a little before it hands out
+/// connections to it.
+pub(super) struct Link {
+    status: StatusSender,
+    probing: AtomicBool,
+    database: OnceLock<Database>,
+}
+
+impl Link {
+    pub(super) fn new() -> Arc<Self> {
+        let link = Self {
+            status: StatusSender::connecting(),
+            probing: AtomicBool::new(false),
+            database: OnceLock::new(),
+        };
+        Arc::new(link)
+    }
+
+    /// Follows what the driver's monitoring of a client with these options sees.
+    pub(super) fn follow(self: &Arc<Self>, options: &mut ClientOptions) {
+        // The client holds the handler, and the link the client.
+        let link = Arc::downgrade(self);
+        options.sdam_event_handler = Some(EventHandler::callback(move |event| {
+            if let (SdamEvent::TopologyDescriptionChanged(event), Some(link)) = (event, link.upgrade()) {
+                let writable = |server: &ServerType| {
+                    use ServerType::{LoadBalancer, Mongos, RsPrimary, Standalone};
+                    matches!(server, LoadBalancer | Mongos | RsPrimary | Standalone)
+                };
+                let servers = event.new_description.servers();
+                if !servers.values().any(|server| writable(&server.server_type())) {
+                    link.lost();
+                }
+            }
+        }));
+    }
+
+    /// Sets what is pinged.
+    pub(super) fn probe(&self, database: Database) {
+        // Set once, when the store is opened.
+        let _ = self.database.set(database);
+    }
+
+    pub(super) fn status(&self) -> StatusStream {
+        self.status.subscribe()
+    }
+
+    /// Returns once the server has been away for a moment.
+    ///
+    /// The driver waits much longer for another to come up. Whoever waits for the status instead knows why.
+    pub(super) async fn gone(&self) {
+        let mut status = self.status();
+        loop {
+            if matches!(status.current(), Status::Disconnected { .. }) {
+                if timeout(PATIENCE, status.changed()).await.is_err() {
+                    return;
+                }
+            } else {
+                status.changed().await;
+            }
+        }
+    }
+
+    /// Notes that the server answered.
+    pub(super) fn answered(&self) {
+        if self.status.current() != Status::Connected {
+            self.status.connected();
+        }
+    }
+
+    /// Notes that an operation did not reach the server, and looks out for its return.
+    pub(super) fn failed(self: &Arc<Self>) {
+        self.status.disconnected();
+        self.look_out();
+    }
+
+    /// Notes that the driver sees no server that takes writes any more. Before the first connection that is no news.
+    fn lost(self: &Arc<Self>) {
+        if self.status.current() == Status::Connected {
+            self.failed();
+        }
+    }
+
+    /// Pings until the server answers, in a task that ends with the store. One task at a time.
+    fn look_out(self: &Arc<Self>) {
+        if self.probing.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let link = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let mut pause = PROBE_FIRST;
+            while let Looked::InVain = look(&link).await {
+                sleep(jittered(pause)).await;
+                pause = (pause * 2).min(PROBE_LAST);
+            }
+        });
+    }
+
+    /// Ends the task that pings; `false` if it has to go on, because the connection was lost again meanwhile.
+    fn stop_looking(&self) -> bool {
+        self.probing.store(false, Ordering::SeqCst);
+        self.status.current() == Status::Connected || self.probing.swap(true, Ordering::SeqCst)
+    }
+}
+
+enum Looked {
+    InVain,
+    /// It answered, or nobody is interested any more.
+    Enough,
+}
+
+async fn look(link: &Weak<Link>) -> Looked {
+    let Some(database) = link.upgrade().and_then(|link| link.database.get().cloned()) else {
+        return Looked::Enough;
+    };
+    let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
+    let ping = database.run_command(doc! { "ping": 1 }).selection_criteria(primary);
+    // A server that hangs is no server; a new connection may do better.
+    let answer = timeout(PROBE_LAST, ping.into_future()).await;
+    let Some(link) = link.upgrade() else { return Looked::Enough };
+    if matches!(answer, Ok(Ok(_))) {
+        link.status.connected();
+    }
+    // An operation may have been faster.
+    let connected = link.status.current() == Status::Connected;
+    if connected && link.stop_looking() { Looked::Enough } else { Looked::InVain }
+}
+
+/// Returns between half of `pause` and all of it.
+fn jittered(pause: Duration) -> Duration {
+    let random = RandomState::new().hash_one(0_u8) % 1024;
+    pause / 2 + pause / 2 * u32::try_from(random).unwrap_or(0) / 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_between_half_and_whole() {
+        for _ in 0..100 {
+            let pause = jittered(PROBE_LAST);
+            assert!(pause >= PROBE_LAST / 2 && pause <= PROBE_LAST);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_operation_gives_up_a_moment_after_the_server_was_lost() {
+        let link = Link::new();
+        let soon = PATIENCE / 10;
+        assert!(timeout(soon, link.gone()).await.is_err(), "nothing was lost yet");
+        link.status.disconnected();
+        assert!(timeout(soon, link.gone()).await.is_err(), "it may be back at once");
+        assert!(timeout(10 * PATIENCE, link.gone()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn before_the_first_connection_nothing_can_be_lost() {
+        let link = Link::new();
+        link.lost();
+        assert_eq!(link.status().current(), Status::Connecting);
+        link.answered();
+        assert_eq!(link.status().current(), Status::Connected);
+        link.lost();
+        assert!(matches!(link.status().current(), Status::Disconnected { .. }));
+    }
+}

@@ -1,0 +1,409 @@
+//! The store in a MySQL or MariaDB database.
+
+mod builder;
+mod fault;
+mod schema;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cloakroom_core::{
+    AdminStore, AtomicStore, Error, ErrorKind, IndexedStore, Key, Result, StatusStream, Store, Swapped, Ttl,
+};
+use futures_util::{
+    TryStreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream, StreamExt},
+};
+use sqlx::{
+    MySql, MySqlConnection, MySqlPool, Row,
+    mysql::{MySqlArguments, MySqlRow},
+    query::Query,
+};
+
+pub use self::builder::MySqlStoreBuilder;
+use self::schema::Statements;
+use crate::{
+    sql::{Line, Link, Names, PAGE, Preparing, Quote, Sql, key_of, user_bytes},
+    sweep::{More, Sweep, Sweeper},
+};
+
+/// The name of this store in errors.
+const STORE: &str = "mysql";
+
+/// How many expired rows one statement deletes, and how many bindings one looks at.
+const BATCH: u32 = 250;
+
+/// How often a swap is tried that meets its own expected value again between its two statements.
+const SWAPS: u32 = 8;
+
+/// A store in a MySQL database, version 8 or later, or in MariaDB, 10.11 or later.
+///
+/// It is strict: it compares and swaps, so parallel requests lose nothing. It knows which sessions belong to a user,
+/// and can be listed, counted, cleared and swept. Clones share one pool of connections.
+///
+/// ```no_run
+/// use cloakroom::MySqlStore;
+///
+/// # async fn open() -> cloakroom::Result<()> {
+/// let store = MySqlStore::connect("mysql://app:secret@localhost/shop").await?;
+/// store.migrate().await?;
+/// # Ok(()) }
+/// ```
+///
+/// # Permissions
+///
+/// `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the table and on the one beside it with `_users` at the end of its name.
+/// [`migrate`](Self::migrate) also needs `CREATE` on the database, unless the tables are up to date.
+///
+/// # Cost
+///
+/// One statement in one round trip for each `get`, `set`, `destroy`, `create`, `touch` and `bind`, and for a `replace`
+/// or `remove` that succeeds, prepared once for each connection. One that fails reads the latest value with a second:
+/// these servers cannot answer an `UPDATE` with rows.
+///
+/// # Durability
+///
+/// That of your server: with InnoDB's default, `innodb_flush_log_at_trx_commit = 1`, what was answered is on its disk.
+/// A promoted replica may lack the last writes.
+///
+/// # Limits
+///
+/// Values of up to the server's `max_allowed_packet`, less a few bytes: 16 MiB on MariaDB, 64 MiB on MySQL 8; more is
+/// [`ErrorKind::TooLarge`], or [`ErrorKind::Unavailable`] if the server hangs up before it says so. Times are
+/// milliseconds of the server's clock, whatever its time zone and those of its clients. Expired rows are never read; a
+/// background task in each process deletes them in batches every five minutes or so, and ends with the last clone of
+/// the store.
+///
+/// # Dialects
+///
+/// All statements are such as both servers understand: `VALUES()` in an upsert, which MySQL 8.0.20 and later take with
+/// a warning that it is deprecated, because MariaDB does not know the alias that would replace it; no `RETURNING`,
+/// which MySQL does not have. Whether a `create` made a row is told by `LAST_INSERT_ID(..)`, since both count a row that
+/// was found as one that was changed. Names of tables differ in case or not as `lower_case_table_names` says.
+#[derive(Clone)]
+pub struct MySqlStore(Arc<Inner>);
+
+struct Inner {
+    link: Link<MySql>,
+    names: Names,
+    statements: Statements,
+    sweeper: Sweeper,
+    /// Up to where the bindings have been looked through for stale ones.
+    looked_at: Mutex<String>,
+}
+
+impl MySqlStore {
+    /// Connects to an address such as `mysql://user:password@host/database`.
+    ///
+    /// # Errors
+    /// As [`MySqlStoreBuilder::connect`].
+    pub async fn connect(url: &str) -> Result<Self> {
+        Self::builder().connect(url).await
+    }
+
+    /// Uses a pool of the application's. See [`MySqlStoreBuilder::from_pool`].
+    #[must_use]
+    pub fn from_pool(pool: MySqlPool) -> Self {
+        let names = Names::new(schema::TABLE, None, Quote::Backtick);
+        Self::new(pool, names.expect("the default name is a fine one"), &Self::builder())
+    }
+
+    /// Starts a store with options.
+    pub const fn builder() -> MySqlStoreBuilder {
+        MySqlStoreBuilder::new()
+    }
+
+    fn new(pool: MySqlPool, names: Names, builder: &MySqlStoreBuilder) -> Self {
+        let line = Line::new(pool, STORE, builder.timeout, Preparing::Once, fault::classify, Some(probe));
+        Self(Arc::new(Inner {
+            link: Link::new(line),
+            statements: Statements::new(&names),
+            names,
+            sweeper: Sweeper::new(builder.sweep_every),
+            looked_at: Mutex::default(),
+        }))
+    }
+
+    /// Makes the tables, or brings those of an earlier version up to date. Does nothing if they are.
+    ///
+    /// Any number of processes may call it at once: a named lock lets one after the other in. It needs to be called
+    /// once, or after an update of this crate; or run [`ddl`](Self::ddl) with a migrator of your own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the tables are those of a newer version; [`ErrorKind::Rejected`] if the user may make
+    /// none; else as [`Store::set`].
+    pub async fn migrate(&self) -> Result<()> {
+        schema::migrate(&self.0).await
+    }
+
+    /// Returns the statements with which [`migrate`](Self::migrate) makes the tables, each ended by a semicolon.
+    #[must_use]
+    pub fn ddl(&self) -> String {
+        schema::ddl(&self.0.names)
+    }
+
+    /// Returns the pool, which is shared with all clones.
+    #[must_use]
+    pub fn pool(&self) -> &MySqlPool {
+        self.0.link.pool()
+    }
+}
+
+#[async_trait]
+impl Store for MySqlStore {
+    async fn get(&self, key: &Key) -> Result<Option<Bytes>> {
+        self.0.get("get", key).await
+    }
+
+    async fn set(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<()> {
+        let sql = &self.0.statements.set;
+        self.0.write("set", || query(sql).bind(key.as_bytes()).bind(&value[..]).bind(millis(ttl))).await?;
+        Ok(())
+    }
+
+    async fn destroy(&self, key: &Key) -> Result<bool> {
+        let sql = &self.0.statements.destroy;
+        Ok(self.0.write("destroy", || query(sql).bind(key.as_bytes())).await? > 0)
+    }
+
+    fn status(&self) -> StatusStream {
+        self.0.link.status()
+    }
+
+    fn as_atomic(&self) -> Option<&dyn AtomicStore> {
+        Some(self)
+    }
+
+    fn as_indexed(&self) -> Option<&dyn IndexedStore> {
+        Some(self)
+    }
+
+    fn as_admin(&self) -> Option<&dyn AdminStore> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl AtomicStore for MySqlStore {
+    async fn create(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<bool> {
+        let sql = &self.0.statements.create;
+        let made = || query(sql).bind(key.as_bytes()).bind(&value[..]).bind(millis(ttl));
+        let answer = self.0.link.run("create", made).await?;
+        // The statement leaves the end of the live row here, if there was one.
+        Ok(answer.result.last_insert_id() == 0)
+    }
+
+    async fn replace(&self, key: &Key, expected: &[u8], value: Bytes, ttl: Ttl) -> Result<Swapped> {
+        let sql = &self.0.statements.replace;
+        let swap = || query(sql).bind(&value[..]).bind(millis(ttl)).bind(key.as_bytes()).bind(expected);
+        self.0.swap("replace", key, expected, swap).await
+    }
+
+    async fn remove(&self, key: &Key, expected: &[u8]) -> Result<Swapped> {
+        let sql = &self.0.statements.remove;
+        self.0.swap("remove", key, expected, || query(sql).bind(key.as_bytes()).bind(expected)).await
+    }
+
+    async fn touch(&self, key: &Key, ttl: Ttl) -> Result<bool> {
+        let sql = &self.0.statements.touch;
+        Ok(self.0.write("touch", || query(sql).bind(millis(ttl)).bind(key.as_bytes())).await? > 0)
+    }
+}
+
+#[async_trait]
+impl IndexedStore for MySqlStore {
+    async fn bind(&self, key: &Key, user: &str, ttl: Ttl) -> Result<()> {
+        let (sql, user) = (&self.0.statements.bind, user_bytes(STORE, user)?);
+        self.0.write("bind", || query(sql).bind(key.as_bytes()).bind(user).bind(millis(ttl))).await?;
+        Ok(())
+    }
+
+    async fn keys_of(&self, user: &str) -> Result<Vec<Key>> {
+        self.0.keys("keys_of", || query(&self.0.statements.keys_of).bind(user.as_bytes())).await
+    }
+
+    async fn destroy_user(&self, user: &str, except: Option<&Key>) -> Result<u64> {
+        let sql = &self.0.statements.destroy_user;
+        let except = except.map_or(&b""[..], Key::as_bytes);
+        self.0.write("destroy_user", || query(sql).bind(user.as_bytes()).bind(except)).await
+    }
+}
+
+#[async_trait]
+impl AdminStore for MySqlStore {
+    fn scan(&self) -> BoxStream<'_, Result<Key>> {
+        let pages = stream::try_unfold(Some(String::new()), move |after| async move {
+            let Some(after) = after else { return Ok(None) };
+            let page = || query(&self.0.statements.page).bind(after.as_bytes()).bind(PAGE);
+            let keys = self.0.keys("scan", page).await?;
+            let next = keys.last().map(|key| key.as_str().to_owned());
+            Ok::<_, Error>(next.is_some().then(|| (stream::iter(keys).map(Ok), next)))
+        });
+        pages.try_flatten().boxed()
+    }
+
+    async fn len(&self) -> Result<u64> {
+        let (mut len, mut after) = (0, String::new());
+        loop {
+            let count = || query(&self.0.statements.count).bind(after.as_bytes()).bind(PAGE);
+            let Some(row) = self.0.link.row("len", count).await? else { return Ok(len) };
+            len += row.try_get::<i64, _>(0).map_err(decoding)?.unsigned_abs();
+            match text(&row, 1)? {
+                Some(last) => after = last,
+                None => return Ok(len),
+            }
+        }
+    }
+
+    async fn clear(&self) -> Result<u64> {
+        schema::clear(&self.0).await
+    }
+
+    async fn sweep(&self, limit: u32) -> Result<u64> {
+        let mut swept = 0;
+        while swept < u64::from(limit) {
+            let batch = u32::try_from(u64::from(limit) - swept).unwrap_or(BATCH).min(BATCH);
+            let some = self.0.sweep_values(batch).await?;
+            swept += some;
+            if some < u64::from(batch) {
+                break;
+            }
+        }
+        self.0.sweep_bindings().await?;
+        Ok(swept)
+    }
+}
+
+#[async_trait]
+impl Sweep for Inner {
+    async fn sweep_batch(&self) -> Result<More> {
+        let swept = self.sweep_values(BATCH).await?;
+        let more = self.sweep_bindings().await?;
+        Ok(if swept == u64::from(BATCH) { More::Maybe } else { more })
+    }
+}
+
+impl Inner {
+    async fn get(self: &Arc<Self>, operation: &'static str, key: &Key) -> Result<Option<Bytes>> {
+        self.sweeper.wake(|| Arc::downgrade(self));
+        let row = self.link.row(operation, || query(&self.statements.get).bind(key.as_bytes())).await?;
+        row.map(|row| row.try_get::<Vec<u8>, _>(0).map(Bytes::from).map_err(decoding)).transpose()
+    }
+
+    /// Carries a write out and returns how many rows it concerned.
+    async fn write<'q>(
+        &self,
+        operation: &'static str,
+        make: impl Fn() -> Query<'q, MySql, MySqlArguments> + Send,
+    ) -> Result<u64> {
+        Ok(self.link.run(operation, make).await?.result.rows_affected())
+    }
+
+    /// Carries out a conditional write, and finds out why if it did not apply.
+    async fn swap<'q>(
+        self: &Arc<Self>,
+        operation: &'static str,
+        key: &Key,
+        expected: &[u8],
+        make: impl Fn() -> Query<'q, MySql, MySqlArguments> + Send + Sync,
+    ) -> Result<Swapped> {
+        for _ in 0..SWAPS {
+            if self.write(operation, &make).await? > 0 {
+                return Ok(Swapped::Done);
+            }
+            match self.get(operation, key).await? {
+                None => return Ok(Swapped::Gone),
+                Some(current) if current != expected => return Ok(Swapped::Conflict(current)),
+                // What was expected came back since: the condition holds after all.
+                Some(_) => {}
+            }
+        }
+        Err(Error::new(ErrorKind::Contention).operation(operation).store(STORE))
+    }
+
+    async fn keys<'q>(
+        &self,
+        operation: &'static str,
+        make: impl Fn() -> Query<'q, MySql, MySqlArguments> + Send,
+    ) -> Result<Vec<Key>> {
+        let rows = self.link.run(operation, make).await?.rows;
+        rows.iter().map(|row| key_of(STORE, &text(row, 0)?.unwrap_or_default())).collect()
+    }
+
+    /// Deletes up to a batch of expired rows: finds them without a lock, then takes each by its key.
+    async fn sweep_values(&self, limit: u32) -> Result<u64> {
+        let due = || query(&self.statements.due).bind(i64::from(limit));
+        let rows = self.link.run("sweep", due).await?.rows;
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let keys: Vec<Vec<u8>> =
+            rows.iter().map(|row| row.try_get(0).map_err(decoding)).collect::<Result<_>>()?;
+        // One statement for every number of keys: what is left of it is filled with a key that nobody has.
+        let none = Vec::new();
+        let padded = || keys.iter().chain(std::iter::repeat(&none)).take(BATCH as usize);
+        let delete = || padded().fold(query(&self.statements.sweep), |query, key| query.bind(&key[..]));
+        self.write("sweep", delete).await
+    }
+
+    /// Drops the stale among the next bindings: all of them at once would be a long statement.
+    async fn sweep_bindings(&self) -> Result<More> {
+        let from = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let last = || query(&self.statements.last_binding).bind(from.as_bytes()).bind(i64::from(BATCH));
+        let row = self.link.row("sweep", last).await?;
+        let to = row.map(|row| text(&row, 0)).transpose()?.flatten();
+        if let Some(to) = &to {
+            let drop = || query(&self.statements.sweep_bindings).bind(from.as_bytes()).bind(to.as_bytes());
+            self.write("sweep", drop).await?;
+        }
+        let more = if to.is_some() { More::Maybe } else { More::No };
+        *self.looked_at.lock().unwrap_or_else(PoisonError::into_inner) = to.unwrap_or_default();
+        Ok(more)
+    }
+}
+
+/// Shows the table and the connections, never the address, a key or a value.
+impl fmt::Debug for MySqlStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MySqlStore")
+            .field("table", &self.0.names.table())
+            .field("link", &self.0.link)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Asks whether the server is there and takes writes. The variable is a number or a word, as the version has it.
+fn probe(conn: &mut MySqlConnection) -> BoxFuture<'_, sqlx::Result<bool>> {
+    Box::pin(async move {
+        let sql = "SELECT CONCAT(@@global.read_only) IN ('0', 'OFF')";
+        sqlx::raw_sql(sql).fetch_one(conn).await?.try_get::<i64, _>(0).map(|writes| writes == 1)
+    })
+}
+
+fn query<'q>(sql: &Sql) -> Query<'q, MySql, MySqlArguments> {
+    sqlx::query(sql.text())
+}
+
+/// Reads a key, or what is the greatest of some, if there is one.
+fn text(row: &MySqlRow, column: usize) -> Result<Option<String>> {
+    let bytes: Option<Vec<u8>> = row.try_get(column).map_err(decoding)?;
+    let text = bytes.map(String::from_utf8).transpose();
+    text.map_err(|_| {
+        // Not the bytes themselves: they may be somebody's key.
+        Error::new(ErrorKind::Backend).store(STORE).hint("the table holds a key that is none")
+    })
+}
+
+/// A ttl as the server counts: 400 days at most, so the cast is exact.
+const fn millis(ttl: Ttl) -> i64 {
+    ttl.millis() as i64
+}
+
+fn decoding(error: sqlx::Error) -> Error {
+    fault::classify(error).error.store(STORE)
+}

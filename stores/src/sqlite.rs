@@ -1,0 +1,384 @@
+//! The store in an SQLite file: for one machine, whose processes may share it.
+
+mod builder;
+mod fault;
+mod schema;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cloakroom_core::{
+    AdminStore, AtomicStore, Error, ErrorKind, IndexedStore, Key, Result, Store, Swapped, Ttl,
+};
+use futures_util::{
+    TryStreamExt,
+    stream::{self, BoxStream, StreamExt},
+};
+use sqlx::{Row, Sqlite, SqlitePool, query::Query, sqlite::SqliteArguments};
+use tokio::sync::Semaphore;
+
+pub use self::builder::SqliteStoreBuilder;
+use self::schema::Statements;
+use crate::{
+    sql::{Line, Link, Names, PAGE, Preparing, Quote, Sql, key_of, user_bytes},
+    sweep::{More, Sweep, Sweeper},
+};
+
+/// The name of this store in errors.
+const STORE: &str = "sqlite";
+
+/// How many expired rows one statement deletes, and how many bindings one looks at: a few milliseconds of the one
+/// lock that all writers share.
+const BATCH: u32 = 250;
+
+/// How often a swap is tried that meets its own expected value again between its two statements.
+const SWAPS: u32 = 8;
+
+/// A store in an SQLite file: for one machine, without a server, and sessions survive a restart.
+///
+/// It is strict: it compares and swaps, so parallel requests lose nothing, those of other processes on the same file
+/// included. It knows which sessions belong to a user, and can be listed, counted, cleared and swept. Clones share one
+/// pool of connections.
+///
+/// ```no_run
+/// use cloakroom::SqliteStore;
+///
+/// # async fn open() -> cloakroom::Result<()> {
+/// let store = SqliteStore::connect("sqlite://sessions.db").await?;
+/// store.migrate().await?;
+/// # Ok(()) }
+/// ```
+///
+/// # The file
+///
+/// [`connect`](Self::connect) makes it if it is missing, readable by its owner alone, and puts it into WAL mode:
+/// readers and the one writer do not wait for each other. It must lie on a disk of this machine; SQLite's locks do
+/// not work over a network. Beside it are `-wal` and `-shm`, which belong to it. The process needs to write all three
+/// and the folder.
+///
+/// # Durability
+///
+/// `synchronous=NORMAL`: what was answered survives the end of the process, however it ends. When the whole machine
+/// loses power the last moments may be missing, and the file is sound. For more, give [`from_pool`](Self::from_pool) a
+/// pool with `synchronous=FULL`; each write then waits for the disk.
+///
+/// # Cost
+///
+/// One statement for each `get`, `set`, `destroy`, `create`, `touch` and `bind`, and for a `replace` or `remove` that
+/// succeeds. One that fails reads the latest value with a second, so that writers wait for nobody's reading. Writers of
+/// this process queue for the file's one write lock in the order they came; those of other processes try again, for up
+/// to the [`timeout`](SqliteStoreBuilder::timeout), then the operation is [`ErrorKind::Timeout`].
+///
+/// # Limits
+///
+/// Values of up to 1 GB, the limit of SQLite; more is [`ErrorKind::TooLarge`]. Times are milliseconds of this
+/// machine's clock. Expired rows are never read; a background task takes them out of the file every five minutes, and
+/// ends with the last clone of the store. SQLite uses the room again, but never gives it back to the disk by itself.
+#[derive(Clone)]
+pub struct SqliteStore(Arc<Inner>);
+
+struct Inner {
+    link: Link<Sqlite>,
+    names: Names,
+    statements: Statements,
+    /// The writers of this process queue here instead of trying for the file's lock in turns.
+    writer: Semaphore,
+    sweeper: Sweeper,
+    /// Up to where the bindings have been looked through for stale ones.
+    looked_at: Mutex<String>,
+    timeout: Duration,
+}
+
+impl SqliteStore {
+    /// Opens the file at an address such as `sqlite://sessions.db` or `sqlite:///var/lib/app/sessions.db`.
+    ///
+    /// # Errors
+    /// As [`SqliteStoreBuilder::connect`].
+    pub async fn connect(url: &str) -> Result<Self> {
+        Self::builder().connect(url).await
+    }
+
+    /// Uses a pool of the application's. See [`SqliteStoreBuilder::from_pool`].
+    #[must_use]
+    pub fn from_pool(pool: SqlitePool) -> Self {
+        let names = Names::new(schema::TABLE, None, Quote::Double);
+        let names = names.expect("the name of the table is one of ours, and fine");
+        Self::new(pool, names, &Self::builder())
+    }
+
+    /// Starts a store with options.
+    pub const fn builder() -> SqliteStoreBuilder {
+        SqliteStoreBuilder::new()
+    }
+
+    fn new(pool: SqlitePool, names: Names, builder: &SqliteStoreBuilder) -> Self {
+        let line = Line::new(pool, STORE, builder.timeout, Preparing::Once, fault::classify, None);
+        Self(Arc::new(Inner {
+            link: Link::new(line),
+            statements: Statements::new(&names),
+            names,
+            writer: Semaphore::new(1),
+            sweeper: Sweeper::new(builder.sweep_every),
+            looked_at: Mutex::default(),
+            timeout: builder.timeout,
+        }))
+    }
+
+    /// Makes the tables, or brings those of an earlier version up to date. Does nothing if they are.
+    ///
+    /// Any number of processes may call it at once. It needs to be called once for each file, or after an update of
+    /// this crate; or run [`ddl`](Self::ddl) with a migrator of your own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the tables are those of a newer version; else as [`Store::set`].
+    pub async fn migrate(&self) -> Result<()> {
+        schema::migrate(&self.0).await
+    }
+
+    /// Returns the statements with which [`migrate`](Self::migrate) makes the tables, each ended by a semicolon.
+    #[must_use]
+    pub fn ddl(&self) -> String {
+        schema::ddl(&self.0.names)
+    }
+
+    /// Returns the pool, which is shared with all clones.
+    #[must_use]
+    pub fn pool(&self) -> &SqlitePool {
+        self.0.link.pool()
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn get(&self, key: &Key) -> Result<Option<Bytes>> {
+        self.0.get("get", key).await
+    }
+
+    async fn set(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<()> {
+        let sql = &self.0.statements.set;
+        self.0.write("set", || query(sql).bind(key.as_str()).bind(&value[..]).bind(millis(ttl))).await?;
+        Ok(())
+    }
+
+    async fn destroy(&self, key: &Key) -> Result<bool> {
+        let sql = &self.0.statements.destroy;
+        Ok(self.0.write("destroy", || query(sql).bind(key.as_str())).await? > 0)
+    }
+
+    fn as_atomic(&self) -> Option<&dyn AtomicStore> {
+        Some(self)
+    }
+
+    fn as_indexed(&self) -> Option<&dyn IndexedStore> {
+        Some(self)
+    }
+
+    fn as_admin(&self) -> Option<&dyn AdminStore> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl AtomicStore for SqliteStore {
+    async fn create(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<bool> {
+        let sql = &self.0.statements.create;
+        let made = || query(sql).bind(key.as_str()).bind(&value[..]).bind(millis(ttl));
+        Ok(self.0.write("create", made).await? > 0)
+    }
+
+    async fn replace(&self, key: &Key, expected: &[u8], value: Bytes, ttl: Ttl) -> Result<Swapped> {
+        let sql = &self.0.statements.replace;
+        let swap = || query(sql).bind(key.as_str()).bind(expected).bind(&value[..]).bind(millis(ttl));
+        self.0.swap("replace", key, expected, swap).await
+    }
+
+    async fn remove(&self, key: &Key, expected: &[u8]) -> Result<Swapped> {
+        let sql = &self.0.statements.remove;
+        self.0.swap("remove", key, expected, || query(sql).bind(key.as_str()).bind(expected)).await
+    }
+
+    async fn touch(&self, key: &Key, ttl: Ttl) -> Result<bool> {
+        let sql = &self.0.statements.touch;
+        Ok(self.0.write("touch", || query(sql).bind(key.as_str()).bind(millis(ttl))).await? > 0)
+    }
+}
+
+#[async_trait]
+impl IndexedStore for SqliteStore {
+    async fn bind(&self, key: &Key, user: &str, ttl: Ttl) -> Result<()> {
+        let (sql, user) = (&self.0.statements.bind, user_bytes(STORE, user)?);
+        self.0.write("bind", || query(sql).bind(key.as_str()).bind(user).bind(millis(ttl))).await?;
+        Ok(())
+    }
+
+    async fn keys_of(&self, user: &str) -> Result<Vec<Key>> {
+        self.0.keys("keys_of", || query(&self.0.statements.keys_of).bind(user.as_bytes())).await
+    }
+
+    async fn destroy_user(&self, user: &str, except: Option<&Key>) -> Result<u64> {
+        let sql = &self.0.statements.destroy_user;
+        let except = except.map_or("", Key::as_str);
+        self.0.write("destroy_user", || query(sql).bind(user.as_bytes()).bind(except)).await
+    }
+}
+
+#[async_trait]
+impl AdminStore for SqliteStore {
+    fn scan(&self) -> BoxStream<'_, Result<Key>> {
+        let pages = stream::try_unfold(Some(String::new()), move |after| async move {
+            let Some(after) = after else { return Ok(None) };
+            let page = || query(&self.0.statements.page).bind(after.as_str()).bind(PAGE);
+            let keys = self.0.keys("scan", page).await?;
+            let next = keys.last().map(|key| key.as_str().to_owned());
+            Ok::<_, Error>(next.is_some().then(|| (stream::iter(keys).map(Ok), next)))
+        });
+        pages.try_flatten().boxed()
+    }
+
+    async fn len(&self) -> Result<u64> {
+        let (mut len, mut after) = (0, String::new());
+        loop {
+            let count = || query(&self.0.statements.count).bind(after.as_str()).bind(PAGE);
+            let Some(row) = self.0.link.row("len", count).await? else { return Ok(len) };
+            len += u64::try_from(row.try_get::<i64, _>(0).map_err(decoding)?).unwrap_or(0);
+            match row.try_get::<Option<String>, _>(1).map_err(decoding)? {
+                Some(last) => after = last,
+                None => return Ok(len),
+            }
+        }
+    }
+
+    async fn clear(&self) -> Result<u64> {
+        schema::clear(&self.0).await
+    }
+
+    async fn sweep(&self, limit: u32) -> Result<u64> {
+        let mut swept = 0;
+        while swept < u64::from(limit) {
+            let batch = u32::try_from(u64::from(limit) - swept).unwrap_or(BATCH).min(BATCH);
+            let some = self.0.sweep_values(batch).await?;
+            swept += some;
+            if some < u64::from(batch) {
+                break;
+            }
+        }
+        self.0.sweep_bindings().await?;
+        Ok(swept)
+    }
+}
+
+#[async_trait]
+impl Sweep for Inner {
+    async fn sweep_batch(&self) -> Result<More> {
+        let swept = self.sweep_values(BATCH).await?;
+        let more = self.sweep_bindings().await?;
+        Ok(if swept == u64::from(BATCH) { More::Maybe } else { more })
+    }
+}
+
+impl Inner {
+    async fn get(self: &Arc<Self>, operation: &'static str, key: &Key) -> Result<Option<Bytes>> {
+        self.sweeper.wake(|| Arc::downgrade(self));
+        let row = self.link.row(operation, || query(&self.statements.get).bind(key.as_str())).await?;
+        row.map(|row| row.try_get::<Vec<u8>, _>(0).map(Bytes::from).map_err(decoding)).transpose()
+    }
+
+    /// Carries a write out, behind the others of this process, and returns how many rows it concerned.
+    async fn write<'q>(
+        &self,
+        operation: &'static str,
+        make: impl Fn() -> Query<'q, Sqlite, SqliteArguments> + Send,
+    ) -> Result<u64> {
+        let _turn = self.turn(operation).await?;
+        let answer = self.link.run(operation, make).await?;
+        Ok(answer.result.rows_affected())
+    }
+
+    /// Waits until no other writer of this process is at work.
+    async fn turn(&self, operation: &'static str) -> Result<tokio::sync::SemaphorePermit<'_>> {
+        let waited = tokio::time::timeout(self.timeout, self.writer.acquire()).await;
+        let late = || {
+            let hint = format!("the other writers of this process were not done within {:?}", self.timeout);
+            Error::new(ErrorKind::Timeout).operation(operation).store(STORE).hint(hint)
+        };
+        waited.map_err(|_| late())?.map_err(|_| late())
+    }
+
+    /// Carries out a conditional write, and finds out why if it did not apply.
+    async fn swap<'q>(
+        self: &Arc<Self>,
+        operation: &'static str,
+        key: &Key,
+        expected: &[u8],
+        make: impl Fn() -> Query<'q, Sqlite, SqliteArguments> + Send + Sync,
+    ) -> Result<Swapped> {
+        for _ in 0..SWAPS {
+            if self.write(operation, &make).await? > 0 {
+                return Ok(Swapped::Done);
+            }
+            match self.get(operation, key).await? {
+                None => return Ok(Swapped::Gone),
+                Some(current) if current != expected => return Ok(Swapped::Conflict(current)),
+                // What was expected came back since: the condition holds after all.
+                Some(_) => {}
+            }
+        }
+        Err(Error::new(ErrorKind::Contention).operation(operation).store(STORE))
+    }
+
+    async fn keys<'q>(
+        &self,
+        operation: &'static str,
+        make: impl Fn() -> Query<'q, Sqlite, SqliteArguments> + Send,
+    ) -> Result<Vec<Key>> {
+        let rows = self.link.run(operation, make).await?.rows;
+        rows.iter().map(|row| key_of(STORE, row.try_get(0).map_err(decoding)?)).collect()
+    }
+
+    async fn sweep_values(&self, limit: u32) -> Result<u64> {
+        self.write("sweep", || query(&self.statements.sweep).bind(i64::from(limit))).await
+    }
+
+    /// Drops the stale among the next bindings. Looking at all of them at once would take the lock for too long.
+    async fn sweep_bindings(&self) -> Result<More> {
+        let from = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let last = || query(&self.statements.last_binding).bind(from.as_str()).bind(i64::from(BATCH));
+        let row = self.link.row("sweep", last).await?;
+        let to: Option<String> = row.map(|row| row.try_get(0).map_err(decoding)).transpose()?.flatten();
+        if let Some(to) = &to {
+            let drop = || query(&self.statements.sweep_bindings).bind(from.as_str()).bind(to.as_str());
+            self.write("sweep", drop).await?;
+        }
+        let more = if to.is_some() { More::Maybe } else { More::No };
+        *self.looked_at.lock().unwrap_or_else(PoisonError::into_inner) = to.unwrap_or_default();
+        Ok(more)
+    }
+}
+
+/// Shows the table and the connections, never the address, a key or a value.
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore")
+            .field("table", &self.0.names.table())
+            .field("link", &self.0.link)
+            .finish_non_exhaustive()
+    }
+}
+
+fn query<'q>(sql: &Sql) -> Query<'q, Sqlite, SqliteArguments> {
+    sqlx::query(sql.text())
+}
+
+/// A ttl as SQLite counts: 400 days at most, so the cast is exact.
+const fn millis(ttl: Ttl) -> i64 {
+    ttl.millis() as i64
+}
+
+fn decoding(error: sqlx::Error) -> Error {
+    fault::classify(error).error.store(STORE)
+}

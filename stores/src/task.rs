@@ -1,0 +1,126 @@
+//! A background task of a store: it is started when there is a runtime, and ends when its handle is dropped.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::BuildHasher,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, task::AbortHandle};
+
+/// The handle of a task that runs at most once at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Task(Mutex<Option<AbortHandle>>);
+
+impl Task {
+    /// Starts the task unless it runs already. Returns `false` if nothing runs: there is no runtime here.
+    ///
+    /// A task whose runtime was shut down has ended, so the next call starts it on another one.
+    pub(crate) fn start<F>(&self, make: impl FnOnce() -> F) -> bool
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.as_ref().is_some_and(|running| !running.is_finished()) {
+            return true;
+        }
+        spawn_into(&mut slot, make)
+    }
+
+    /// Starts the task, though the one before may not quite have ended: the caller knows that its work is done.
+    #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+    pub(crate) fn restart<F>(&self, make: impl FnOnce() -> F) -> bool
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        spawn_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), make)
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        let slot = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = slot.take() {
+            running.abort();
+        }
+    }
+}
+
+fn spawn_into<F>(slot: &mut Option<AbortHandle>, make: impl FnOnce() -> F) -> bool
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let Ok(runtime) = Handle::try_current() else { return false };
+    *slot = Some(runtime.spawn(make()).abort_handle());
+    true
+}
+
+/// Returns a random duration between a half and one and a half of `around`, so that many processes do not act at once.
+pub(crate) fn jittered(around: Duration) -> Duration {
+    // The keys of the standard hash maps are the randomness that is at hand; nobody's secret depends on it.
+    let random = RandomState::new().hash_one(0_u8) % 1000;
+    around.mul_f64(0.5 + random as f64 / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_runs_once_at_a_time_and_again_after_its_end() {
+        let (task, runs) = (Task::default(), Arc::new(AtomicU32::new(0)));
+        let start = || {
+            task.start(|| {
+                let runs = Arc::clone(&runs);
+                async move {
+                    runs.fetch_add(1, Ordering::SeqCst);
+                    tokio::task::yield_now().await;
+                }
+            })
+        };
+        assert!(start() && start());
+        while Arc::strong_count(&runs) > 1 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(runs.load(Ordering::SeqCst), 1);
+        while runs.load(Ordering::SeqCst) < 2 {
+            assert!(start());
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn dropping_the_handle_ends_the_task() {
+        let (task, alive) = (Task::default(), Arc::new(()));
+        let held = Arc::clone(&alive);
+        task.start(|| async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(Arc::strong_count(&alive), 2);
+        drop(task);
+        while Arc::strong_count(&alive) > 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[test]
+    fn without_a_runtime_nothing_is_started() {
+        assert!(!Task::default().start(|| async {}));
+    }
+
+    #[test]
+    fn jitter_stays_within_a_half_and_one_and_a_half_and_varies() {
+        let second = Duration::from_secs(1);
+        let all: std::collections::HashSet<_> = (0..100).map(|_| jittered(second)).collect();
+        assert!(all.iter().all(|some| (second / 2..second * 3 / 2).contains(some)));
+        assert!(all.len() > 10);
+    }
+}

@@ -1,0 +1,13 @@
+//! The conformance suite over the MongoDB store.
+#![cfg(feature = "mongo")]
+
+use cloakroom::MongoStore;
+use cloakroom_conformance::{Env, Server, conformance_tests};
+
+conformance_tests! {
+    server: Server::mongo,
+    open: |env: Env| async move {
+        MongoStore::builder().collection(env.namespace()).connect(env.url()).await
+    },
+    abilities: [atomic, indexed, admin],
+}

@@ -1,0 +1,4 @@
+//! What the tests of the SQL stores share.
+
+pub(crate) mod place;
+pub(crate) mod shared;
