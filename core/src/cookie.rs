@@ -58,7 +58,7 @@ pub struct CookieConfig {
     pub(crate) same_site: Option<SameSite>,
     pub(crate) secure: bool,
     /// Plain http in development: neither `Secure` nor what it promises.
-    insecure: bool,
+    pub(crate) insecure: bool,
     pub(crate) http_only: bool,
     pub(crate) partitioned: bool,
     pub(crate) lifetime: Lifetime,
