@@ -35,7 +35,8 @@ use crate::{
 /// The name of this store in errors.
 const STORE: &str = "mysql";
 
-/// How many expired rows one statement deletes, and how many bindings one looks at.
+/// How many expired rows one statement deletes, and how many bindings one looks at: few enough that their locks are
+/// held for some milliseconds only.
 const BATCH: u32 = 250;
 
 /// How often a swap is tried that meets its own expected value again between its two statements.

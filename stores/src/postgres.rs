@@ -36,8 +36,9 @@ use crate::{
 /// The name of this store in errors.
 const STORE: &str = "postgres";
 
-/// How many expired rows one statement deletes, and how many bindings one looks at.
-const BATCH: u32 = 1000;
+/// How many expired rows one statement deletes, and how many bindings one looks at: few enough that their locks are
+/// held for some milliseconds only.
+const BATCH: u32 = 500;
 
 /// A store in a PostgreSQL database, version 12 or later.
 ///

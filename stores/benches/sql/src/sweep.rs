@@ -19,7 +19,7 @@ const ROWS: u32 = 100_000;
 const WRITERS: u32 = 4;
 
 /// How many rows one call sweeps, as the background task does.
-const BATCH: [u32; 2] = [1000, 250];
+const BATCH: [u32; 2] = [500, 250];
 
 const LONG: Ttl = Ttl::from_secs(24 * 3600);
 
