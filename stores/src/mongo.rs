@@ -40,7 +40,7 @@ const MAX_USER_LEN: usize = 255;
 const SCAN_BATCH: u32 = 1000;
 
 /// Keys of a user that are destroyed at a time.
-const DESTROY_BATCH: i64 = 100;
+const DESTROY_BATCH: usize = 100;
 
 /// Attempts of a write that others keep overtaking between its look and its insert.
 const TRIES: usize = 16;
@@ -317,17 +317,21 @@ impl IndexedStore for MongoStore {
         let mut removed = 0;
         loop {
             let found = self.sessions.find(commands::live_of(user, except)).projection(doc! { "_id": 1 });
-            let call = async { found.limit(DESTROY_BATCH).await?.try_collect::<Vec<Document>>().await };
+            let call = async { found.limit(DESTROY_BATCH as i64).await?.try_collect::<Vec<Document>>().await };
             let found = self.run("destroy_user", call).await?;
             if found.is_empty() {
                 return Ok(removed);
             }
+            let last = found.len() < DESTROY_BATCH;
             let keys = found.into_iter().filter_map(|mut document| document.remove("_id")).collect();
             let call = self
                 .sessions
                 .update_many(commands::live_among(user, keys), commands::end())
                 .optional(self.durable.clone(), |call, concern| call.write_concern(concern));
             removed += self.run("destroy_user", call).await?.matched_count;
+            if last {
+                return Ok(removed);
+            }
         }
     }
 }
