@@ -18,6 +18,7 @@ mod expiry;
 mod handles;
 mod indexed;
 mod keys;
+mod logs;
 mod model;
 mod outage;
 mod parallel;
@@ -30,6 +31,8 @@ mod status;
 mod touch;
 mod values;
 mod wire;
+
+pub(crate) use self::wire::measure;
 
 /// One rule of the contract and how to see whether a store keeps it.
 pub(crate) struct Case {
@@ -57,6 +60,23 @@ pub(crate) enum Outages {
 }
 
 impl Case {
+    /// Whether it is about what is logged: such cases are called so, and hear everything.
+    pub(crate) fn listens(&self) -> bool {
+        self.name.starts_with("a_log_")
+    }
+
+    /// How many times as long as others it may take.
+    pub(crate) fn patience(&self) -> u32 {
+        let rounds =
+            || u32::try_from(sessions::interleavings().unwrap_or_default() / 1_000).unwrap_or(u32::MAX);
+        match self.name {
+            "a_logout_in_one_process_ends_what_the_other_has_under_way" => rounds().clamp(1, 100) * 4,
+            // A server is slower than memory, and the cases with one make thousands of calls.
+            _ if self.group == Group::Server => 4,
+            _ => 1,
+        }
+    }
+
     pub(crate) fn is_called_for(&self, subject: &Subject) -> bool {
         let outages = match self.outages {
             Outages::Any => true,
@@ -148,6 +168,9 @@ macro_rules! for_each_case {
                     a_dropped_set_leaves_no_value_without_its_ttl,
                     a_dropped_destroy_leaves_the_value_or_nothing,
                     a_dropped_call_leaves_the_others_their_own_answers,
+                ]
+                logs: [
+                    a_log_shows_neither_key_nor_value,
                 ]
                 model: [
                     a_random_walk_agrees_with_the_model,
@@ -310,6 +333,9 @@ macro_rules! for_each_case {
                     what_was_stored_before_an_outage_is_there_after_it,
                     a_write_that_an_outage_failed_is_whole_or_not_there,
                     a_write_that_an_outage_failed_does_not_come_late,
+                ]
+                logs: [
+                    a_log_of_an_outage_shows_neither_key_nor_value,
                 ]
             }
             status_atomic {

@@ -10,6 +10,7 @@ use cloakroom_core::{AdminStore, AtomicStore, Bytes, IndexedStore, Key, Store, S
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    ear::Ear,
     env::Env,
     failure::{Failure, Verdict, check, show, show_found, show_swapped},
     fault_proxy::FaultProxy,
@@ -34,16 +35,22 @@ pub(crate) struct Cx {
     subject: Subject,
     place: Place,
     store: Arc<dyn Store>,
+    ear: Ear,
 }
 
 /// How long an operation may take while the backend is away.
 pub(crate) const BOUND: Duration = Duration::from_secs(5);
 
 impl Cx {
-    pub(crate) async fn open(subject: Subject, stage: Stage) -> Verdict<Self> {
+    pub(crate) async fn open(subject: Subject, stage: Stage, ear: Ear) -> Verdict<Self> {
         let place = Place::prepare(&subject, stage).await?;
         let store = subject.open(&place.env).await?;
-        Ok(Self { subject, place, store })
+        Ok(Self { subject, place, store, ear })
+    }
+
+    /// What hears the logs of a case about them.
+    pub(crate) const fn ear(&self) -> &Ear {
+        &self.ear
     }
 
     pub(crate) fn store(&self) -> &dyn Store {

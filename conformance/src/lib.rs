@@ -8,6 +8,7 @@ mod background;
 mod cases;
 mod context;
 mod counting;
+mod ear;
 mod env;
 mod failure;
 mod fault_proxy;

@@ -8,15 +8,18 @@ use tokio::{
     runtime::Builder,
     time::{Instant, timeout},
 };
+use tracing::instrument::WithSubscriber as _;
 
 use crate::{
     cases::{self, Case},
     context::Cx,
+    ear::Ear,
     env::Env,
     failure::{Failure, Verdict},
     machine::Stage,
-    report::{CaseReport, Group, Outcome, Report, Tested},
-    subject::{Ability, Subject},
+    operation::Operation,
+    report::{CaseReport, Outcome, Report, ServerReport, Tested},
+    subject::{Ability, Addresses, Subject},
 };
 
 /// Runs one case in a runtime of its own with two worker threads: the body of each test that
@@ -30,12 +33,15 @@ pub fn test(subject: &Subject, id: &str) -> Result<(), Failure> {
     let Some(case) = cases::find(id) else {
         return Err(Failure::new("a case is called by its id", format!("no case is called {id}")));
     };
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new("the tests can start a runtime", error.to_string()))?;
-    let verdict = runtime.block_on(judge(subject.clone(), case));
+    let ear = Ear::default();
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(2).enable_all();
+    if case.listens() {
+        ear.listen_in(&mut builder);
+    }
+    let runtime =
+        builder.build().map_err(|error| Failure::new("the tests can start a runtime", error.to_string()))?;
+    let verdict = runtime.block_on(judge(subject.clone(), case, ear));
     // Not dropped: a case that hangs without yielding would hang the drop as well.
     runtime.shutdown_timeout(Duration::from_secs(1));
     verdict
@@ -60,16 +66,21 @@ impl Subject {
     /// A case that panics or does not end before the [`deadline`](Self::deadline) has failed. Time is tokio's: a
     /// runtime with a paused clock runs the cases without waiting.
     pub async fn run(&self) -> Report {
-        let guarantee = match Cx::open(self.clone(), Stage::Shared).await {
+        let guarantee = match Cx::open(self.clone(), Stage::Shared, Ear::default()).await {
             Ok(cx) => Guarantee::of(cx.store()),
             // Every case fails for the same reason, and says so.
             Err(_) => Guarantee::LastWriterWins,
+        };
+        let (server, round_trips) = match self.observe().await {
+            Ok(observed) => observed,
+            // The cases find the same, and say so.
+            Err(_) => (None, Vec::new()),
         };
         let called_for = cases::all().filter(|case| case.is_called_for(self));
         let cases = stream::iter(called_for)
             .map(|case| async move {
                 let start = Instant::now();
-                let verdict = judge(self.clone(), case).await;
+                let verdict = judge(self.clone(), case, Ear::default()).await;
                 CaseReport {
                     group: case.group,
                     name: case.name,
@@ -85,17 +96,42 @@ impl Subject {
             guarantee,
             abilities: self.abilities.clone(),
             status: if self.has_outage() { Tested::Yes } else { Tested::No },
+            server,
+            round_trips,
             cases,
         }
     }
 }
 
+impl Subject {
+    /// Asks the server what it is, and counts round trips on a quiet wire.
+    async fn observe(&self) -> Verdict<(Option<ServerReport>, Vec<(Operation, u64)>)> {
+        if self.source.is_none() {
+            return Ok((None, Vec::new()));
+        }
+        let stage = match self.addresses {
+            Addresses::One => Stage::Wire,
+            Addresses::Many => Stage::Shared,
+        };
+        let cx = Cx::open(self.clone(), stage, Ear::default()).await?;
+        let server = Some(cx.machine()?.describe());
+        let round_trips = match self.addresses {
+            Addresses::One => cases::measure(&cx, &cx.proxy()?).await?,
+            Addresses::Many => Vec::new(),
+        };
+        Ok((server, round_trips))
+    }
+}
+
 /// Runs one case under its deadline, in a task so that a panic is a failure like any other.
-async fn judge(subject: Subject, case: &'static Case) -> Verdict {
-    // A server is slower than memory, and the cases with one make thousands of calls.
-    let patience = if case.group == Group::Server { 4 } else { 1 };
-    let deadline = subject.deadline * patience;
-    let mut task = tokio::spawn(async move { (case.run)(Cx::open(subject, case.stage).await?).await });
+async fn judge(subject: Subject, case: &'static Case, ear: Ear) -> Verdict {
+    let deadline = subject.deadline * case.patience();
+    let listener = case.listens().then(|| ear.clone());
+    let run = async move { (case.run)(Cx::open(subject, case.stage, ear).await?).await };
+    let mut task = match listener {
+        Some(ear) => tokio::spawn(run.with_subscriber(ear)),
+        None => tokio::spawn(run),
+    };
     match timeout(deadline, &mut task).await {
         Ok(Ok(verdict)) => verdict,
         Ok(Err(error)) => Err(Failure::new(

@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use cloakroom_conformance::{Ability, Env, Reference, Report, Subject, Switch, run};
-use cloakroom_core::{Bytes, Error, Guarantee, Key, Result, Store, Ttl, async_trait};
+use cloakroom_conformance::{Ability, Env, Plain, Reference, Report, Subject, Switch, run, runner};
+use cloakroom_core::{Bytes, Error, ErrorKind, Guarantee, Key, Result, Store, Ttl, async_trait};
 use tokio::time::{Instant, sleep};
 
 fn reference() -> Subject {
@@ -172,4 +172,37 @@ async fn case_names_are_unique_and_begin_with_their_group() {
     let report = reference().run().await;
     let ids: std::collections::BTreeSet<String> = report.cases().iter().map(|case| case.id()).collect();
     assert_eq!(ids.len(), report.cases().len());
+}
+
+/// Says in a task of its own, as the connection of a driver does, what it was asked for.
+#[derive(Clone, Debug)]
+struct Chatty(Reference);
+
+#[async_trait]
+impl Store for Chatty {
+    async fn get(&self, key: &Key) -> Result<Option<Bytes>> {
+        let (said, key_text) = (key.clone(), key.as_str().to_owned());
+        tokio::spawn(async move { tracing::trace!("-> GET {key_text}") })
+            .await
+            .map_err(|_| ErrorKind::Backend)?;
+        self.0.get(&said).await
+    }
+
+    async fn set(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<()> {
+        self.0.set(key, value, ttl).await
+    }
+
+    async fn destroy(&self, key: &Key) -> Result<bool> {
+        self.0.destroy(key).await
+    }
+}
+
+#[test]
+fn what_a_driver_logs_in_a_task_of_its_own_is_heard_too() {
+    let open = |env: Env| async move { Ok::<_, Error>(Chatty(env.shared(Reference::new))) };
+    let id = "base::a_log_shows_neither_key_nor_value";
+    let failure = runner::test(&Subject::new(open, []), id).expect_err("it logs the key");
+    assert!(failure.to_string().contains("a log shows neither"), "{failure}");
+    let quiet = |env: Env| async move { Ok::<_, Error>(Plain::new(env.shared(Reference::new))) };
+    runner::test(&Subject::new(quiet, []), id).expect("this one says nothing");
 }

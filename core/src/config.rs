@@ -19,7 +19,7 @@ use crate::{
     profile::{Profile, ReadRenewal, Shared, Terms, Wire},
     record::{Meta, Millis},
     session::Session,
-    store::{Guarantee, Store},
+    store::{Guarantee, Store, Ttl},
     transport::{Carrier, Transport},
 };
 
@@ -491,6 +491,12 @@ impl Settings {
         millis_of((self.clock)())
     }
 
+    /// Returns how long a record lives from `now`, as the store is told; `None` if the session is over.
+    pub(crate) fn ttl_left(&self, meta: &Meta, now: Millis) -> Option<Ttl> {
+        let left = self.expiry.left(meta, now)?;
+        Some(if self.profile.whole_seconds { Ttl::from_secs(left.secs_rounded_up()) } else { left })
+    }
+
     /// Tells whether a use now renews a stored session.
     pub(crate) fn renewal_due(&self, meta: &Meta, now: impl FnOnce() -> Millis) -> bool {
         self.rolling
@@ -505,7 +511,7 @@ impl Settings {
 /// Returns a time as milliseconds since the Unix epoch; a time before that as zero.
 pub(crate) fn millis_of(time: SystemTime) -> Millis {
     let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Millis::try_from(since_epoch.as_millis()).unwrap_or(Millis::MAX)
+    since_epoch.as_secs().saturating_mul(1000).saturating_add(since_epoch.subsec_millis().into())
 }
 
 impl fmt::Debug for Settings {

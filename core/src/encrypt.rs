@@ -244,7 +244,7 @@ mod tests {
     }
 
     fn meta() -> Meta {
-        Meta { created: 1, renewed: 2, deadline: None, ttl: None, user: None, cookie: None }
+        Meta { renewed: 2, ..Meta::starting(1, None) }
     }
 
     fn document(value: &str) -> Document {

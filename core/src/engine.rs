@@ -13,7 +13,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use crate::{
     commit::{Trigger, commit},
     config::{Builder, Settings},
-    cookie::{Candidates, Outgoing},
+    cookie::{Candidates, Outgoing, Rejection},
     error::{Error, ErrorKind, Result},
     event,
     gate::Fallback,
@@ -185,7 +185,11 @@ fn edits(settings: &Settings, state: &State) -> HeaderEdits {
         (Ticket::TakeBack, Access::Fresh) => {
             settings.carrier.take_back(state.taken_back.as_ref(), &mut edits)
         }
-        _ if state.forged => settings.carrier.refuse(&mut edits),
+        (_, Access::Fresh) => {
+            if let Some(why) = state.rejected {
+                settings.carrier.refuse(why, &mut edits);
+            }
+        }
         _ => {}
     }
     edits
@@ -242,7 +246,7 @@ async fn load_once(handle: &Arc<Handle>) -> Result<()> {
     for at in 0..handle.candidates.len() {
         let Some(ticket) = settings.carrier.verify(&handle.candidates, at) else {
             event::hostile_cookie();
-            handle.lock().forged = true;
+            handle.lock().rejected = Some(Rejection::Forged);
             continue;
         };
         let key = settings.profile.keys.key(&ticket.id)?;
@@ -266,6 +270,7 @@ async fn load_once(handle: &Arc<Handle>) -> Result<()> {
                     return Ok(());
                 }
                 event::invalid(&key);
+                handle.lock().rejected = Some(Rejection::Invalid);
             }
             Ok(Decoded::Tombstone) => {
                 event::moved(&key);

@@ -83,6 +83,11 @@ impl Expiry {
         Ok(())
     }
 
+    /// Returns the idle time, of formats that have nothing else.
+    pub(crate) fn idle_millis(&self) -> Millis {
+        self.idle.map_or(Ttl::MAX, Ttl::new).millis()
+    }
+
     pub(crate) const fn has_absolute_end(&self) -> bool {
         self.absolute.is_some()
     }
@@ -143,7 +148,7 @@ mod tests {
     const IDLE: Duration = Duration::from_millis(1000);
 
     fn meta(renewed: Millis, deadline: Option<Millis>) -> Meta {
-        Meta { created: 0, renewed, deadline, ttl: None, user: None, cookie: None }
+        Meta { renewed, ..Meta::starting(0, deadline) }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{
     config::Settings,
-    cookie::{Candidates, CookieOptions},
+    cookie::{Candidates, CookieOptions, Rejection},
     document::Document,
     error::{Error, ErrorKind, Result},
     hooks::OwnedHead,
@@ -63,8 +63,8 @@ pub(crate) struct State {
     /// The id that the next commit stores under, where a handler asked for one.
     pub(crate) next_id: Option<SessionId>,
     pub(crate) old_signature: bool,
-    /// A ticket came that did not verify.
-    pub(crate) forged: bool,
+    /// A ticket came that leads to no session.
+    pub(crate) rejected: Option<Rejection>,
     pub(crate) save: Save,
     /// What commits so far owe the browser.
     pub(crate) ticket: Ticket,
@@ -140,6 +140,7 @@ pub(crate) struct Attempt {
 }
 
 impl Handle {
+    #[inline]
     pub(crate) fn new(
         settings: Arc<Settings>,
         in_scope: bool,
@@ -148,10 +149,7 @@ impl Handle {
     ) -> Self {
         let state = State {
             access: Access::Fresh,
-            record: Record {
-                meta: Meta { created: 0, renewed: 0, deadline: None, ttl: None, user: None, cookie: None },
-                data: Document::default(),
-            },
+            record: Record { meta: Meta::starting(0, None), data: Document::default() },
             log: OpLog::default(),
             changed: false,
             cookie_stale: false,
@@ -159,7 +157,7 @@ impl Handle {
             revision: 0,
             next_id: None,
             old_signature: false,
-            forged: false,
+            rejected: None,
             save: Save::default(),
             ticket: Ticket::Keep,
             destroyed: false,
@@ -263,7 +261,7 @@ impl Handle {
     pub(crate) fn blank(&self) -> Record {
         let now = self.settings.now();
         let deadline = self.settings.expiry.deadline(now);
-        let meta = Meta { created: now, renewed: now, deadline, ttl: None, user: None, cookie: None };
+        let meta = Meta::starting(now, deadline);
         Record { meta, data: Document::default() }
     }
 }
@@ -363,6 +361,9 @@ impl State {
         // Without a stored session there is no idle time to renew; the clock is not even read.
         let renewal_due =
             standing == Standing::Stored && !self.renewed && settings.renewal_due(&self.record.meta, now);
+        let silent = settings.profile.renewal.in_silence && !settings.rolling;
+        let endless = self.record.meta.cookie.and_then(|own| own.browser_session);
+        let endless = endless.unwrap_or(settings.profile.endless_cookie);
         Facts {
             standing,
             changed: self.changed,
@@ -371,7 +372,8 @@ impl State {
             cookie_stale: self.cookie_stale,
             renewal_due,
             writes_renew: settings.profile.renewal.every_write,
-            renews_in_silence: settings.profile.renewal.in_silence && !settings.rolling,
+            renews_in_silence: silent,
+            writes_in_silence: silent && endless,
             old_signature: self.old_signature,
             save: self.save,
             allow_empty: settings.allow_empty,

@@ -2,6 +2,8 @@
 
 use std::{fmt, pin::Pin, sync::Arc};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
 use crate::{
     error::{Error, ErrorKind, Result},
     id::{ID_CHARS, SessionId},
@@ -96,6 +98,12 @@ impl IdSource {
         Ok(Self(Some((IdShape { length, alphabet }, generate))))
     }
 
+    /// Draws `bytes` of randomness, as base64url without padding: what other programs' ids look like.
+    pub(crate) fn random(bytes: usize) -> Self {
+        let shape = IdShape { length: (bytes * 8).div_ceil(6), ..IdShape::NATIVE };
+        Self(Some((shape, Arc::new(move || Box::pin(async move { random_text(bytes) })))))
+    }
+
     pub(crate) fn shape(&self) -> IdShape {
         self.0.as_ref().map_or(IdShape::NATIVE, |(shape, _)| *shape)
     }
@@ -114,6 +122,19 @@ impl IdSource {
                 .hint("the function made an id of another length or alphabet than it declared")
         })
     }
+}
+
+/// # Errors
+/// [`ErrorKind::Backend`] when there are no random bytes.
+fn random_text(bytes: usize) -> Result<String> {
+    let mut random = zeroize::Zeroizing::new(vec![0_u8; bytes]);
+    getrandom::fill(&mut random).map_err(|error| {
+        Error::new(ErrorKind::Backend)
+            .operation("generate id")
+            .hint("the operating system gave no random bytes")
+            .with_source(error.to_string())
+    })?;
+    Ok(URL_SAFE_NO_PAD.encode(&*random))
 }
 
 impl fmt::Debug for IdSource {

@@ -11,10 +11,11 @@
 //! | how to adapt a framework | [`Engine`] |
 //!
 //! Adapters are features with the version of what they adapt: `tower-service-0_3` and `axum-core-0_5`. None is on by
-//! default, and without one this crate knows no framework. The feature `encrypt` adds encryption at rest.
+//! default, and without one this crate knows no framework. The feature `encrypt` adds encryption at rest, and `node` the
+//! wire formats of Koa and Express.
 
 // What only other wire formats use is checked for use where those are.
-#![allow(dead_code)]
+#![cfg_attr(not(feature = "node"), allow(dead_code))]
 
 mod adapter;
 mod backend;
@@ -79,6 +80,9 @@ pub use crate::{
     store::{AdminStore, AtomicStore, Guarantee, IndexedStore, Store, Swapped, Ttl},
     transport::{BearerTransport, HeaderTransport, Presented, Transport},
 };
+
+#[cfg(feature = "node")]
+pub use crate::profile::{express::Express, koa::Koa};
 
 #[cfg(feature = "tower-service-0_3")]
 pub use crate::adapter::{

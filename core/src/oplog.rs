@@ -57,14 +57,7 @@ impl Op {
             Self::Clear => Ok(data.clear()),
             Self::Restart { now, deadline } => {
                 data.clear();
-                *meta = Meta {
-                    created: *now,
-                    renewed: *now,
-                    deadline: *deadline,
-                    ttl: None,
-                    user: None,
-                    cookie: None,
-                };
+                *meta = Meta::starting(*now, *deadline);
                 Ok(true)
             }
             Self::Update { key, change } => {
@@ -180,7 +173,7 @@ mod tests {
     use super::*;
 
     fn record() -> Record {
-        let meta = Meta { created: 0, renewed: 0, deadline: None, ttl: None, user: None, cookie: None };
+        let meta = Meta::starting(0, None);
         Record { meta, data: Document::default() }
     }
 

@@ -41,6 +41,8 @@ pub(crate) struct Facts {
     pub(crate) writes_renew: bool,
     /// A renewal after a mere read is the store's business alone.
     pub(crate) renews_in_silence: bool,
+    /// A write that changes nothing of the cookie need not be heard of either: the cookie has no end to move.
+    pub(crate) writes_in_silence: bool,
     /// The ticket was signed by an older key.
     pub(crate) old_signature: bool,
     pub(crate) save: Save,
@@ -110,7 +112,8 @@ pub(crate) const fn decide(facts: &Facts) -> (Plan, Ticket) {
                 (Plan::Move, Ticket::Send)
             } else if facts.changed || matches!(facts.save, Save::Always) {
                 let renew = facts.renewal_due || facts.cookie_stale || facts.writes_renew;
-                (Plan::Replace { renew }, if renew { Ticket::Send } else { reissue })
+                let heard = renew && (facts.cookie_stale || !facts.writes_in_silence);
+                (Plan::Replace { renew }, if heard { Ticket::Send } else { reissue })
             } else if facts.renewal_due {
                 (Plan::Renew, if facts.renews_in_silence { reissue } else { Ticket::Send })
             } else {
@@ -133,6 +136,7 @@ mod tests {
         renewal_due: false,
         writes_renew: false,
         renews_in_silence: false,
+        writes_in_silence: false,
         old_signature: false,
         save: Save::IfChanged,
         allow_empty: false,
@@ -197,6 +201,16 @@ mod tests {
                 Facts { writes_renew: true, ..changed },
                 (Replace { renew: true }, Send),
             ),
+            (
+                "changed where every write renews, in silence",
+                Facts { writes_renew: true, writes_in_silence: true, ..changed },
+                (Replace { renew: true }, Keep),
+            ),
+            (
+                "given another cookie where writes are silent",
+                Facts { writes_in_silence: true, cookie_stale: true, ..changed },
+                (Replace { renew: true }, Send),
+            ),
             ("read where every write renews", Facts { writes_renew: true, ..STORED }, (Nothing, Keep)),
             ("read, forced", Facts { save: Save::Always, ..STORED }, (Replace { renew: false }, Keep)),
             ("changed, prevented", Facts { save: Save::Never, ..changed }, (Nothing, Keep)),
@@ -236,6 +250,7 @@ mod tests {
                     renewal_due: bit(4),
                     writes_renew: bit(0),
                     renews_in_silence: bit(1),
+                    writes_in_silence: bit(2),
                     old_signature: bit(5),
                     allow_empty: bit(6),
                     destroyed: bit(7),

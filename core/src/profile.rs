@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::encrypt::{self, EncryptedCodec};
 use crate::{
     config::ClockFn,
-    cookie::CookieConfig,
+    cookie::{CookieConfig, Lifetime},
     document::Document,
     error::Result,
     expiry::Expiry,
@@ -129,6 +129,10 @@ pub(crate) struct Wire {
     pub(crate) renewal: RenewalRule,
     /// The ticket is the record: whatever is written must be sent.
     pub(crate) in_cookie: bool,
+    /// The cookie ends with the browser, unless a session's own says otherwise.
+    pub(crate) endless_cookie: bool,
+    /// The store is told of whole seconds, rounded up.
+    pub(crate) whole_seconds: bool,
 }
 
 /// When a session's time begins anew, and who hears of it.
@@ -236,6 +240,8 @@ impl Format for Native {
             records: native_records(terms)?,
             renewal: RenewalRule::NATIVE,
             in_cookie: false,
+            endless_cookie: terms.cookie.lifetime == Lifetime::BrowserSession,
+            whole_seconds: false,
         })
     }
 }
@@ -273,5 +279,15 @@ impl RecordCodec for NativeCodec {
     }
 }
 
+#[cfg(feature = "node")]
+pub(crate) mod express;
+#[cfg(feature = "node")]
+mod keygrip;
+#[cfg(feature = "node")]
+pub(crate) mod koa;
+#[cfg(feature = "node")]
+mod koa_session;
+#[cfg(feature = "node")]
+mod node;
 #[cfg(test)]
 pub(crate) mod tests;

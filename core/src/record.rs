@@ -5,7 +5,10 @@ use std::{
     fmt,
     marker::PhantomData,
     str,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use bytes::Bytes;
@@ -59,6 +62,15 @@ pub(crate) struct Meta {
     pub(crate) user: Option<Box<str>>,
     /// This session's own cookie options.
     pub(crate) cookie: Option<CookieOptions>,
+    /// What another format keeps beside the data, as raw JSON. The native one has nothing of the kind.
+    pub(crate) extra: Option<Arc<str>>,
+}
+
+impl Meta {
+    /// Returns that of a session which begins now.
+    pub(crate) const fn starting(now: Millis, deadline: Option<Millis>) -> Self {
+        Self { created: now, renewed: now, deadline, ttl: None, user: None, cookie: None, extra: None }
+    }
 }
 
 /// A readable session record.
@@ -225,7 +237,8 @@ fn decode_own(bytes: &Bytes) -> Option<Record> {
     if !scan.eat(b"}") || !scan.is_done() {
         return None;
     }
-    Some(Record { meta: Meta { created, renewed, deadline, ttl, user, cookie }, data })
+    let meta = Meta { created, renewed, deadline, ttl, user, cookie, extra: None };
+    Some(Record { meta, data })
 }
 
 /// Takes the data object out of `bytes`, which are what is scanned.
@@ -296,11 +309,31 @@ fn decode_any(bytes: &Bytes) -> Result<Decoded> {
                 ttl: stored.ttl,
                 user,
                 cookie: stored.cookie,
+                extra: None,
             };
             Ok(Decoded::Session(Record { meta, data }))
         }
         _ => Err(corrupt("the stored record lacks a field")),
     }
+}
+
+/// The keys and values of an object: in their order, the values as raw JSON.
+pub(crate) type RawEntries<'a> = SmallVec<[(Cow<'a, str>, &'a str); 8]>;
+
+/// Reads the keys and values of a JSON object that another program wrote.
+///
+/// Values are not looked into: what JavaScript writes and `serde_json` would refuse (half a surrogate pair, `1e400`, a
+/// thousand levels) stays as it is. `None` when it is no object, has a key twice or more than 1,024 of them.
+pub(crate) fn raw_entries(json: &[u8]) -> Option<RawEntries<'_>> {
+    let entries: Entries<'_> = serde_json::from_str(str::from_utf8(json).ok()?).ok()?;
+    if entries.0.len() > MAX_KEYS {
+        return None;
+    }
+    let mut keys: SmallVec<[&str; 32]> = entries.0.iter().map(|(key, _)| &**key).collect();
+    keys.sort_unstable();
+    let has_duplicates = keys.windows(2).any(|pair| pair.first() == pair.last());
+    drop(keys);
+    (!has_duplicates).then_some(entries.0)
 }
 
 fn corrupt(hint: &'static str) -> Error {
@@ -411,7 +444,7 @@ mod tests {
     const LIMIT: usize = 1 << 20;
 
     fn meta() -> Meta {
-        Meta { created: 1, renewed: 2, deadline: None, ttl: None, user: None, cookie: None }
+        Meta { renewed: 2, ..Meta::starting(1, None) }
     }
 
     fn session(bytes: &Bytes) -> Record {

@@ -188,7 +188,7 @@ impl Work<'_> {
             record.meta.renewed = now;
             self.ticket = Ticket::Send;
         }
-        self.ttl = self.settings.expiry.left(&record.meta, now).unwrap_or(Ttl::MIN);
+        self.ttl = self.settings.ttl_left(&record.meta, now).unwrap_or(Ttl::MIN);
         self.target.bytes =
             self.settings.profile.records.encode(&self.target.key, &record.meta, &record.data)?;
         let entry_changes = record.meta.user != user_before || record.meta.ttl != ttl_before;
@@ -219,7 +219,7 @@ impl Work<'_> {
         if !matches!(self.plan, Plan::Replace { renew: false }) {
             record.meta.renewed = now;
         }
-        let Some(ttl) = self.settings.expiry.left(&record.meta, now) else {
+        let Some(ttl) = self.settings.ttl_left(&record.meta, now) else {
             return Ok(Some(Refusal::Gone));
         };
         self.target.bytes =

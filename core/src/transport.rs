@@ -5,7 +5,7 @@ use std::fmt;
 use http::{HeaderName, header::AUTHORIZATION};
 
 use crate::{
-    cookie::{Candidates, CookieCodec, CookieForm, CookieOptions, Outgoing, Ticket},
+    cookie::{Candidates, CookieCodec, CookieForm, CookieOptions, Outgoing, Rejection, Ticket},
     engine::RequestHead,
     error::{Error, ErrorKind, Result},
     headers::HeaderEdits,
@@ -194,10 +194,10 @@ impl Carrier {
         }
     }
 
-    /// Answers a ticket that did not verify.
-    pub(crate) fn refuse(&self, edits: &mut HeaderEdits) {
+    /// Answers a ticket that leads to no session.
+    pub(crate) fn refuse(&self, why: Rejection, edits: &mut HeaderEdits) {
         if let Self::Foreign(cookie) = self {
-            cookie.refuse(edits);
+            cookie.refuse(why, edits);
         }
     }
 
@@ -226,7 +226,7 @@ impl Carrier {
     /// Returns the names of the cookies that are set.
     pub(crate) fn names(&self) -> Vec<&str> {
         match self {
-            Self::Cookie(cookie) => vec![cookie.config().sent_name()],
+            Self::Cookie(cookie) => vec![&cookie.config().name],
             Self::Foreign(cookie) => cookie.names(),
             Self::Custom { .. } => Vec::new(),
         }

@@ -98,6 +98,9 @@ impl<'h> Work<'h> {
         if !in_task && writes && (plan == Plan::Move || binds || unbinds || settings.hooks.touch_saves()) {
             return Ok(Begun::HasSteps);
         }
+        if matches!(plan, Plan::Create | Plan::Move) && state.next_id.is_none() {
+            return Ok(Begun::NeedsId);
+        }
         let mut meta = state.record.meta.clone();
         let (id, stored) = match (plan, &state.access) {
             (Plan::Nothing | Plan::Forget, _) | (_, Access::Refused(_)) => {
@@ -135,7 +138,7 @@ impl<'h> Work<'h> {
         let old = stored.filter(|_| plan == Plan::Move).cloned();
         // Encoded while locked: this is pure computation, and the view need not be copied for it.
         let bytes = settings.profile.records.encode(&key, &meta, &state.record.data)?;
-        let ttl = settings.expiry.left(&meta, now).unwrap_or(Ttl::MIN);
+        let ttl = settings.ttl_left(&meta, now).unwrap_or(Ttl::MIN);
         if bytes.len() > SOFT_LIMIT {
             event::large(&key, bytes.len());
         }

@@ -154,8 +154,20 @@ async fn prepared_each_time_everything_works_as_well() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_of_swaps_of_one_value_always_hears_the_latest() {
+    crowd(Prepare::OncePerConnection).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prepared_each_time_a_crowd_hears_the_latest_as_well() {
+    crowd(Prepare::EachTime).await;
+}
+
+/// Counts one value up from many tasks.
+async fn crowd(prepare: Prepare) {
     let place = Database::make().await;
-    let store = place.table("crowd").await;
+    let builder = PostgresStore::builder().table("crowd").prepare(prepare).sweep_every(None);
+    let store = builder.timeout(Duration::from_secs(20)).connect(&place.url).await.unwrap();
+    store.migrate().await.unwrap();
     let (one, tasks, rounds) = (key("one"), 8, 25);
     store.set(&one, "0".into(), LONG).await.unwrap();
     let add = |store: PostgresStore| async move {

@@ -237,8 +237,8 @@ pub(crate) async fn undeclared_abilities_are_none(cx: Cx) -> Verdict {
     Ok(())
 }
 
-const CANARY_KEY: &str = "canary-KEY-9f8e7d";
-const CANARY_VALUE: &str = "canary-VALUE-6c5b4a";
+pub(super) const CANARY_KEY: &str = "canary-KEY-9f8e7d";
+pub(super) const CANARY_VALUE: &str = "canary-VALUE-6c5b4a";
 
 pub(crate) async fn debug_of_the_store_shows_neither_key_nor_value(cx: Cx) -> Verdict {
     let key = key(CANARY_KEY)?;
@@ -266,8 +266,11 @@ pub(crate) async fn an_error_shows_neither_key_nor_value(cx: Cx) -> Verdict {
     no_canary_in(&text, "an error shows neither keys nor values, and nor do its sources")
 }
 
-fn no_canary_in(text: &str, rule: &str) -> Verdict {
-    for canary in [CANARY_KEY, CANARY_VALUE] {
+pub(super) const CANARY_USER: &str = "canary-USER-3e2d1c";
+
+/// Fails if `text` shows a canary, in whichever of the usual forms.
+pub(super) fn no_canary_in(text: &str, rule: &str) -> Verdict {
+    for canary in [CANARY_KEY, CANARY_VALUE, CANARY_USER] {
         // `Debug` of bytes may also be a list of numbers or hexadecimal digits.
         let numbers = canary.bytes().take(6).map(|byte| byte.to_string());
         let list = numbers.collect::<Vec<_>>().join(", ");

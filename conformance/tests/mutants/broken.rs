@@ -282,6 +282,9 @@ impl fmt::Debug for Broken {
 impl Store for Broken {
     async fn get(&self, key: &Key) -> Result<Option<Bytes>> {
         self.wait_for_scans().await;
+        if self.is(Bug::LogsKeys) {
+            tracing::debug!(key = key.as_str(), "get");
+        }
         let key = &self.row(key);
         if self.is(Bug::LongKeysAreAbsent) && key.as_bytes().len() > LONGEST_KEY {
             return Ok(None);
@@ -343,6 +346,9 @@ impl Store for Broken {
     }
 
     async fn set(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<()> {
+        if self.is(Bug::LogsValuesAtTrace) {
+            tracing::trace!(?value, "set");
+        }
         let key = &self.row(key);
         self.refuse(key, &value, ttl).await?;
         match self.bug {

@@ -42,6 +42,9 @@ bugs! {
     AbilitiesUndeclared,
     AbilitiesOfAnotherStore,
     DebugShowsValues,
+    LogsKeys,
+    LogsValuesAtTrace,
+    LogsUsers,
 
     // keys
     KeysFolded,
@@ -196,6 +199,7 @@ bugs! {
     OutageMeetsNoCondition,
     OutageEmptiesTheIndex,
     OutageEmptiesTheStore,
+    OutageLogsKeys,
 }
 
 impl Bug {

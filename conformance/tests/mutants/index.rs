@@ -51,6 +51,9 @@ impl Broken {
 #[async_trait]
 impl IndexedStore for Broken {
     async fn bind(&self, key: &Key, user: &str, ttl: Ttl) -> Result<()> {
+        if self.is(Bug::LogsUsers) {
+            tracing::info_span!("bind", user).in_scope(|| ());
+        }
         let (key, user) = (&self.row(key), &self.user(user));
         let binding = (key.clone(), user.clone());
         let again = self.is(Bug::BindKeepsTheTtl) && self.space.bound.lock().contains(&binding);

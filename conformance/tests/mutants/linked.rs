@@ -220,6 +220,9 @@ impl fmt::Debug for Linked {
 #[async_trait]
 impl Store for Linked {
     async fn get(&self, key: &Key) -> Result<Option<Bytes>> {
+        if self.is_down_and(Bug::OutageLogsKeys) {
+            tracing::warn!("GET {} failed", key.as_str());
+        }
         if self.is_down_and(Bug::OutageIsNoSession) {
             self.report().await;
             return Ok(None);

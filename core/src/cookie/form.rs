@@ -27,8 +27,8 @@ pub(crate) trait CookieForm: fmt::Debug + Send + Sync {
     /// Takes the ticket back, wherever it was set.
     fn take_back(&self, options: Option<&CookieOptions>, response: &mut HeaderEdits);
 
-    /// Answers a ticket that did not verify. Most formats say nothing.
-    fn refuse(&self, _: &mut HeaderEdits) {}
+    /// Answers a ticket that leads to no session of this request's. Most formats say nothing.
+    fn refuse(&self, _: Rejection, _: &mut HeaderEdits) {}
 
     /// Returns the names of the cookies this form sets.
     fn names(&self) -> Vec<&str>;
@@ -38,6 +38,15 @@ pub(crate) trait CookieForm: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) naming the option.
     fn check_options(&self, options: &CookieOptions) -> Result<()>;
+}
+
+/// Why a ticket leads to no session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rejection {
+    /// It does not verify.
+    Forged,
+    /// Its session is one that the application's check refuses.
+    Invalid,
 }
 
 /// What goes out to a client.

@@ -12,11 +12,11 @@ use super::{CookieConfig, SameSite, codec::Lifetime};
 #[non_exhaustive]
 pub struct CookieOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
-    same_site: Option<SameSite>,
+    pub(crate) same_site: Option<SameSite>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    http_only: Option<bool>,
+    pub(crate) http_only: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    browser_session: Option<bool>,
+    pub(crate) browser_session: Option<bool>,
 }
 
 impl CookieOptions {

@@ -10,7 +10,7 @@ use crate::{
     AtomicStore, Engine, Error, ErrorKind, HeaderEdits, NoStore, RequestHead, Session, Store, Swapped, Ttl,
     async_trait,
     config::Builder,
-    cookie::{Candidates, CookieForm, CookieOptions, Outgoing, Ticket},
+    cookie::{Candidates, CookieForm, CookieOptions, Outgoing, Rejection, Ticket},
     document::Pair,
 };
 
@@ -32,7 +32,7 @@ impl RecordCodec for BareJson {
         for (key, value) in rows {
             data.set(&Pair::new(&key, value.get()));
         }
-        let meta = Meta { created: 0, renewed: 0, deadline: None, ttl: None, user: None, cookie: None };
+        let meta = Meta::starting(0, None);
         Ok(Decoded::Session(record::Record { meta, data }))
     }
 
@@ -86,6 +86,8 @@ impl Format for Bare {
             records: Arc::new(BareJson),
             renewal: RenewalRule { by_touch: true, ..RenewalRule::NATIVE },
             in_cookie: false,
+            endless_cookie: false,
+            whole_seconds: false,
         })
     }
 }
@@ -118,7 +120,7 @@ impl CookieForm for Twins {
             response.append_cookie(format!("{name}=").parse().unwrap());
         }
     }
-    fn refuse(&self, response: &mut HeaderEdits) {
+    fn refuse(&self, _: Rejection, response: &mut HeaderEdits) {
         response.append_cookie("bare.twin=".parse().unwrap());
     }
     fn names(&self) -> Vec<&str> {

@@ -65,6 +65,7 @@ fn meta() -> impl Strategy<Value = Meta> {
     let times = (any::<u64>(), any::<u64>(), option::of(any::<u64>()), option::of(0..100_000_u64));
     (times, option::of(text()), option::of(cookie())).prop_map(
         |((created, renewed, deadline, ttl), user, cookie)| Meta {
+            extra: None,
             created,
             renewed,
             deadline,

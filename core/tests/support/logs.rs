@@ -13,6 +13,8 @@ use tracing::{
     subscriber::{DefaultGuard, Interest},
 };
 
+use super::ear;
+
 /// What was said, one event a line: level, target, fields.
 #[derive(Clone, Default)]
 pub struct Logs(Arc<Mutex<String>>);
@@ -64,9 +66,11 @@ impl Subscriber for Logs {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
+        let mut line = format!("{} {}", event.metadata().level(), event.metadata().target());
+        event.record(&mut Line(&mut line));
+        ear::check(&line);
         let mut text = self.0.lock();
-        let _ = write!(text, "{} {}", event.metadata().level(), event.metadata().target());
-        event.record(&mut Line(&mut text));
+        text.push_str(&line);
         text.push('\n');
     }
 

@@ -1,6 +1,7 @@
 //! What the tests share: a clock to turn, a visitor who needs no framework, a store that watches and misbehaves.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // Each test file uses its part.
 
+pub mod ear;
 pub mod logs;
 pub mod shape;
 pub mod spy;
@@ -31,6 +32,7 @@ pub struct Clock(Arc<AtomicU64>);
 
 impl Clock {
     pub fn new() -> Self {
+        ear::listen();
         Self(Arc::new(AtomicU64::new(1_800_000_000_000)))
     }
 

@@ -80,6 +80,7 @@ pub struct Spy {
 
 impl Spy {
     pub fn new() -> Self {
+        super::ear::listen();
         Self::default()
     }
 

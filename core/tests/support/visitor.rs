@@ -3,7 +3,7 @@
 use cloakroom_core::{Engine, ErrorKind, HeaderEdits, Key, LazySession, RequestHead, Result, Session};
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 
-use super::{COOKIE, key_of};
+use super::{COOKIE, ear, key_of};
 
 /// What a request came to.
 #[derive(Debug)]
@@ -88,6 +88,7 @@ impl Visitor {
 
 /// Begins a request that comes with `ticket`.
 pub fn begin(engine: &Engine, ticket: Option<&str>) -> LazySession {
+    ear::listen();
     let mut headers = HeaderMap::new();
     if let Some(ticket) = ticket {
         let cookie = format!("{COOKIE}={ticket}");

@@ -7,7 +7,7 @@ use cloakroom_core::{Builder, Key, SessionLayer, Store};
 use http::{HeaderMap, Request, StatusCode, header};
 use tower::ServiceExt;
 
-use super::{COOKIE, key_of};
+use super::{COOKIE, ear, key_of};
 
 /// A layer over `store` with everything at its default.
 pub fn layer(store: impl Store) -> SessionLayer {
@@ -19,6 +19,7 @@ pub fn layer_with(
     store: impl Store,
     configure: impl FnOnce(Builder<SessionLayer>) -> Builder<SessionLayer>,
 ) -> SessionLayer {
+    ear::listen();
     configure(SessionLayer::new(store)).build().unwrap()
 }
 
@@ -109,6 +110,7 @@ impl Browser {
 
 /// Sends a request as it is.
 pub async fn send(app: &Router, request: Request<Body>) -> Reply {
+    ear::listen();
     let response = app.clone().oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();

@@ -452,10 +452,11 @@ impl<DB: Database> Line<DB> {
         }
     }
 
+    /// Tries a connection that is open. If all of those are in use, their users find out.
     async fn has_one_that_works(&self) -> bool {
         match self.pool.try_acquire() {
             Some(conn) => self.test(conn).await,
-            None => false,
+            None => self.pool.size() > 0,
         }
     }
 

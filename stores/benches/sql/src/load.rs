@@ -84,7 +84,8 @@ impl Visitor {
         stream.set_nodelay(true)?;
         let mut visitor = Self { stream, request: request("/create", ""), buffer: vec![0; 4096] };
         let head = visitor.ask().await?;
-        let set = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).ok_or("no cookie was set")?;
+        let set =
+            head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).ok_or("no cookie was set")?;
         visitor.request = request(path, set.split(';').next().unwrap_or_default());
         Ok(visitor)
     }

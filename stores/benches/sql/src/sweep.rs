@@ -80,7 +80,9 @@ async fn beside_writers<S: AtomicStore + AdminStore + Clone>(store: S, batch: u3
     let (swept, longest) = swept?;
     let took = began.elapsed();
     let live = store.len().await?;
-    println!("\n{ROWS} expired and {ROWS} live rows, {WRITERS} writers; {swept} rows swept in {took:.1?}, {live} left.\n");
+    println!(
+        "\n{ROWS} expired and {ROWS} live rows, {WRITERS} writers; {swept} rows swept in {took:.1?}, {live} left.\n"
+    );
     println!("| | median | 99 % | longest |");
     println!("|---|---|---|---|");
     println!("| a batch of {batch} | | | {longest:.1?} |");

@@ -7,7 +7,10 @@ use tokio::net::TcpListener;
 use tower_sessions::{Session, SessionManagerLayer, SessionStore};
 use tower_sessions_sqlx_store::{
     PostgresStore, SqliteStore,
-    sqlx::{postgres::PgPoolOptions, sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous}},
+    sqlx::{
+        postgres::PgPoolOptions,
+        sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    },
 };
 
 /// As many connections as the others have.
@@ -26,11 +29,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .busy_timeout(Duration::from_secs(5))
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal);
-        let store = SqliteStore::new(SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await?);
+        let store = SqliteStore::new(
+            SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await?,
+        );
         store.migrate().await?;
         serve(store).await
     } else {
-        let store = PostgresStore::new(PgPoolOptions::new().max_connections(CONNECTIONS).connect(&url).await?);
+        let store =
+            PostgresStore::new(PgPoolOptions::new().max_connections(CONNECTIONS).connect(&url).await?);
         store.migrate().await?;
         serve(store).await
     }
