@@ -317,7 +317,8 @@ impl IndexedStore for MongoStore {
         let mut removed = 0;
         loop {
             let found = self.sessions.find(commands::live_of(user, except)).projection(doc! { "_id": 1 });
-            let call = async { found.limit(DESTROY_BATCH as i64).await?.try_collect::<Vec<Document>>().await };
+            let call =
+                async { found.limit(DESTROY_BATCH as i64).await?.try_collect::<Vec<Document>>().await };
             let found = self.run("destroy_user", call).await?;
             if found.is_empty() {
                 return Ok(removed);
