@@ -21,6 +21,7 @@ mod in_a_prefix_with_a_deadline_and_numbers {
         },
         abilities: [atomic, indexed, admin],
         longest_key: 250,
+        round_trips: [DestroyUser: 2],
     }
 }
 
@@ -31,17 +32,6 @@ mod as_the_new_store_of_a_move {
         server: Server::mongo,
         open: |env: Env| async move { Migrating::new(env.shared(MemoryStore::new), mongo(&env).await?) },
         abilities: [atomic, indexed, admin],
-    }
-}
-
-mod as_the_old_store_of_a_move {
-    use super::*;
-
-    conformance_tests! {
-        server: Server::mongo,
-        open: |env: Env| async move {
-            Ok::<_, cloakroom::Error>(Migrating::new(mongo(&env).await?, env.shared(MemoryStore::new))?.in_place())
-        },
-        abilities: [atomic, indexed, admin],
+        round_trips: [Touch: 2, DestroyUser: 2],
     }
 }

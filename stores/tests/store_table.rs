@@ -144,11 +144,14 @@ fn subjects() -> Vec<(&'static str, Subject)> {
     #[cfg(feature = "mongo")]
     subjects.push(("mongo", {
         use cloakroom::MongoStore;
-        use cloakroom_conformance::Server;
+        use cloakroom_conformance::{Operation, Server};
         let open = |env: cloakroom_conformance::Env| async move {
             MongoStore::builder().collection(env.namespace()).connect(env.url()).await
         };
-        Subject::new(open, Ability::ALL).server(Server::mongo()).name("`MongoStore`: MongoDB 4.2 or later")
+        Subject::new(open, Ability::ALL)
+            .server(Server::mongo())
+            .round_trips(Operation::DestroyUser, 2)
+            .name("`MongoStore`: MongoDB 4.4 or later")
     }));
     subjects
 }

@@ -44,6 +44,13 @@ pub(super) fn live_of(user: &str, except: Option<&Key>) -> Document {
     filter
 }
 
+/// Finds those of `keys` that are live and bound to `user` still.
+pub(super) fn live_among(user: &str, keys: Vec<Bson>) -> Document {
+    let mut filter = live_of(user, None);
+    filter.insert("_id", doc! { "$in": keys });
+    filter
+}
+
 /// Finds the values that have expired and whose bindings wait for nothing any more. Those that were removed are left to
 /// the TTL index: they do not count as swept.
 pub(super) fn dead_any() -> Document {

@@ -18,9 +18,9 @@ use mongodb::{
     event::{EventHandler, sdam::SdamEvent},
     options::{ClientOptions, ReadPreference, SelectionCriteria},
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-/// Between two pings: at first, and at most.
+/// Between two pings: at least, and at most.
 const PROBE_FIRST: Duration = Duration::from_millis(50);
 const PROBE_LAST: Duration = Duration::from_secs(5);
 
@@ -118,10 +118,10 @@ impl Link {
         }
         let link = Arc::downgrade(self);
         tokio::spawn(async move {
-            let mut pause = PROBE_FIRST;
+            let since = Instant::now();
             while let Looked::InVain = look(&link).await {
-                sleep(jittered(pause)).await;
-                pause = (pause * 2).min(PROBE_LAST);
+                // In a short outage often, in a long one seldom.
+                sleep(jittered((since.elapsed() / 8).clamp(PROBE_FIRST, PROBE_LAST))).await;
             }
         });
     }
