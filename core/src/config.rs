@@ -534,7 +534,9 @@ impl Settings {
 
     /// Returns how long a record lives from `now`, as the store is told; `None` if the session is over.
     pub(crate) fn ttl_left(&self, meta: &Meta, now: Millis) -> Option<Ttl> {
-        let left = self.expiry.left(meta, now)?;
+        // Where every write begins the time anew, what is written lives for the whole of it, to the millisecond.
+        let from = if self.profile.renewal.every_write { meta.renewed } else { now };
+        let left = self.expiry.left(meta, from)?;
         Some(if self.profile.whole_seconds { Ttl::from_secs(left.secs_rounded_up()) } else { left })
     }
 
