@@ -61,7 +61,8 @@ pub(crate) enum Outages {
 impl Case {
     /// How many times as long as others it may take.
     pub(crate) fn patience(&self) -> u32 {
-        let rounds = || u32::try_from(sessions::interleavings().unwrap_or_default() / 1_000).unwrap_or(u32::MAX);
+        let rounds =
+            || u32::try_from(sessions::interleavings().unwrap_or_default() / 1_000).unwrap_or(u32::MAX);
         match self.name {
             "a_logout_in_one_process_ends_what_the_other_has_under_way" => rounds().clamp(1, 100) * 4,
             // A server is slower than memory, and the cases with one make thousands of calls.

@@ -88,7 +88,8 @@ fn subjects() -> Vec<(&'static str, Subject)> {
     #[cfg(feature = "memory")]
     subjects.push(("memory", {
         use cloakroom::{Error, MemoryStore};
-        let open = |env: cloakroom_conformance::Env| async move { Ok::<_, Error>(env.shared(MemoryStore::new)) };
+        let open =
+            |env: cloakroom_conformance::Env| async move { Ok::<_, Error>(env.shared(MemoryStore::new)) };
         Subject::new(open, Ability::ALL).name("`MemoryStore`: in this process, gone with it")
     }));
     #[cfg(feature = "sqlite")]
@@ -116,10 +117,11 @@ fn subjects() -> Vec<(&'static str, Subject)> {
         use cloakroom::PostgresStore;
         use cloakroom_conformance::Server;
         let open = |env: cloakroom_conformance::Env| async move {
-            let builder = PostgresStore::builder().table(env.namespace()).max_connections(4).sweep_every(None);
+            let builder =
+                PostgresStore::builder().table(env.namespace()).max_connections(4).sweep_every(None);
             let store = builder.connect(env.url()).await?;
             store.migrate().await?;
-            cloakroom::Result::Ok(store)
+            Ok::<_, cloakroom::Error>(store)
         };
         Subject::new(open, Ability::ALL)
             .server(Server::postgres())
@@ -133,9 +135,11 @@ fn subjects() -> Vec<(&'static str, Subject)> {
             let builder = MySqlStore::builder().table(env.namespace()).max_connections(4).sweep_every(None);
             let store = builder.connect(env.url()).await?;
             store.migrate().await?;
-            cloakroom::Result::Ok(store)
+            Ok::<_, cloakroom::Error>(store)
         };
-        Subject::new(open, Ability::ALL).server(Server::mariadb()).name("`MySqlStore`: MySQL 8 and MariaDB 10.11, or later")
+        Subject::new(open, Ability::ALL)
+            .server(Server::mariadb())
+            .name("`MySqlStore`: MySQL 8 and MariaDB 10.11, or later")
     }));
     #[cfg(feature = "mongo")]
     subjects.push(("mongo", {
