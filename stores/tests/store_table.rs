@@ -121,7 +121,7 @@ fn subjects() -> Vec<(&'static str, Subject)> {
                 PostgresStore::builder().table(env.namespace()).max_connections(4).sweep_every(None);
             let store = builder.connect(env.url()).await?;
             store.migrate().await?;
-            cloakroom::Result::Ok(store)
+            Ok::<_, cloakroom::Error>(store)
         };
         Subject::new(open, Ability::ALL)
             .server(Server::postgres())
@@ -135,7 +135,7 @@ fn subjects() -> Vec<(&'static str, Subject)> {
             let builder = MySqlStore::builder().table(env.namespace()).max_connections(4).sweep_every(None);
             let store = builder.connect(env.url()).await?;
             store.migrate().await?;
-            cloakroom::Result::Ok(store)
+            Ok::<_, cloakroom::Error>(store)
         };
         Subject::new(open, Ability::ALL)
             .server(Server::mariadb())

@@ -21,6 +21,9 @@ use crate::{
     },
 };
 
+/// Debian's programs of PostgreSQL are not where others look for them.
+const VERSION: &str = "postgres --version || /usr/lib/postgresql/*/bin/postgres --version";
+
 /// How long a server may take to answer once it was started.
 const READY: Duration = Duration::from_secs(60);
 
@@ -295,7 +298,7 @@ impl Node {
         let node = Arc::clone(&self.0);
         let asked = background::run(async move {
             Ok(match &node.body {
-                Body::Container(container) => container.output(&["postgres", "--version"]).await,
+                Body::Container(container) => container.output(&["sh", "-c", VERSION]).await,
                 Body::Process(process) => process.version(),
                 Body::Proxy(_) => String::new(),
             })
