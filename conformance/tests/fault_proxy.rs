@@ -21,8 +21,8 @@ const A_WHILE: Duration = Duration::from_millis(80);
 
 /// Counts the lines that reach it, and answers `line N`.
 async fn server() -> (Arc<AtomicU64>, u16) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("the system has a port");
+    let port = listener.local_addr().expect("a listener has an address").port();
     let lines = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&lines);
     tokio::spawn(async move {
@@ -46,7 +46,7 @@ async fn server() -> (Arc<AtomicU64>, u16) {
 
 async fn proxied() -> (FaultProxy, Arc<AtomicU64>) {
     let (lines, port) = server().await;
-    (FaultProxy::before("127.0.0.1", port).await.unwrap(), lines)
+    (FaultProxy::before("127.0.0.1", port).await.expect("a proxy can listen"), lines)
 }
 
 struct Client(BufReader<TcpStream>);
