@@ -116,7 +116,7 @@ impl RedisStore {
     /// Looks of each key whether it still belongs to a user and has a live value.
     async fn look(&self, keys: &[Key], user: &str) -> Result<Vec<bool>> {
         if self.backend().is_spread() {
-            let looked = keys.iter().map(|key| self.look_at(key, user));
+            let looked = keys.iter().cloned().map(|key| self.look_at(key, user));
             return stream::iter(looked).buffered(AT_ONCE).try_collect().await;
         }
         let names = self.pairs(keys);
@@ -127,20 +127,20 @@ impl RedisStore {
         reply::flags(looked.await?, keys.len())
     }
 
-    async fn look_at(&self, key: &Key, user: &str) -> Result<bool> {
-        let value = self.names().value(key);
+    async fn look_at(&self, key: Key, user: &str) -> Result<bool> {
+        let value = self.names().value(&key);
         let mut exists = redis::cmd("EXISTS");
         exists.arg(&value);
         let (owned, exists) =
-            try_join(self.is_owner(key, user), self.backend().send(&value, &exists)).await?;
+            try_join(self.is_owner(&key, user), self.backend().send(&value, &exists)).await?;
         Ok(owned && reply::one_or_none(&exists)?)
     }
 
     /// Removes the values under those keys that still belong to a user, and counts the live ones.
     async fn end(&self, keys: &[Key], user: &str) -> Result<u64> {
         if self.backend().is_spread() {
-            let ended =
-                stream::iter(keys.iter().map(|key| self.end_one(key, user))).buffer_unordered(AT_ONCE);
+            let ended = stream::iter(keys.iter().cloned().map(|key| self.end_one(key, user)))
+                .buffer_unordered(AT_ONCE);
             return ended.try_fold(0, async |sum, ended| Ok(sum + u64::from(ended))).await;
         }
         let names = self.pairs(keys);
@@ -151,8 +151,8 @@ impl RedisStore {
         reply::count(&ended.await?)
     }
 
-    async fn end_one(&self, key: &Key, user: &str) -> Result<bool> {
-        Ok(self.is_owner(key, user).await? && self.unlink(&self.names().value(key)).await?)
+    async fn end_one(&self, key: Key, user: &str) -> Result<bool> {
+        Ok(self.is_owner(&key, user).await? && self.unlink(&self.names().value(&key)).await?)
     }
 
     /// Returns the names of the note and the value of each key, one after the other.
