@@ -116,7 +116,7 @@ impl RedisStore {
     /// Looks of each key whether it still belongs to a user and has a live value.
     async fn look(&self, keys: &[Key], user: &str) -> Result<Vec<bool>> {
         if self.backend().is_spread() {
-            let looked = keys.to_vec().into_iter().map(|key| self.look_at(key, user));
+            let looked = keys.iter().cloned().map(|key| self.look_at(key, user));
             return stream::iter(looked).buffered(AT_ONCE).try_collect().await;
         }
         let names = self.pairs(keys);
@@ -139,7 +139,7 @@ impl RedisStore {
     /// Removes the values under those keys that still belong to a user, and counts the live ones.
     async fn end(&self, keys: &[Key], user: &str) -> Result<u64> {
         if self.backend().is_spread() {
-            let ended = stream::iter(keys.to_vec().into_iter().map(|key| self.end_one(key, user)))
+            let ended = stream::iter(keys.iter().cloned().map(|key| self.end_one(key, user)))
                 .buffer_unordered(AT_ONCE);
             return ended.try_fold(0, async |sum, ended| Ok(sum + u64::from(ended))).await;
         }
