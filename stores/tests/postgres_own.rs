@@ -1,5 +1,6 @@
 //! What is PostgreSQL's own: time zones, poolers' transactions, its errors, and statements counted at the server.
 #![cfg(feature = "postgres")]
+#![allow(clippy::unwrap_used, clippy::panic)] // A helper that fails is a test that fails.
 
 mod sql;
 

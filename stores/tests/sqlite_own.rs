@@ -1,5 +1,6 @@
 //! What is SQLite's own: the file, its locks, a full disk, several handles on one file.
 #![cfg(feature = "sqlite")]
+#![allow(clippy::unwrap_used, clippy::panic)] // A helper that fails is a test that fails.
 
 #[path = "sql/folder.rs"]
 mod folder;
