@@ -126,7 +126,7 @@ async fn settle_doubt(handle: &Handle) -> Result<()> {
         };
         (doubt.target.clone(), known)
     };
-    let found = handle.settings.backend.get(&target.key).await?;
+    let found = handle.settings.backend_of(target.home).get(&target.key).await?;
     if found == known {
         // It was not applied. Should it still be, the compare-and-swap of the next one meets it and knows it.
         return Ok(());

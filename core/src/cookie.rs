@@ -58,10 +58,12 @@ pub struct CookieConfig {
     pub(crate) same_site: Option<SameSite>,
     pub(crate) secure: bool,
     /// Plain http in development: neither `Secure` nor what it promises.
-    insecure: bool,
+    pub(crate) insecure: bool,
     pub(crate) http_only: bool,
     pub(crate) partitioned: bool,
     pub(crate) lifetime: Lifetime,
+    /// The name may be one that Node programs send though it is no token, such as `shop:sid`.
+    loose_name: bool,
 }
 
 /// Which requests from other sites carry the cookie (RFC 6265bis, section 4.1.2.7).
@@ -111,6 +113,7 @@ impl CookieConfig {
             http_only: true,
             partitioned: false,
             lifetime: Lifetime::Ttl,
+            loose_name: false,
         }
     }
 
@@ -215,7 +218,7 @@ impl CookieConfig {
 
     /// Creates what the cookies of Node programs are unless configured: `HttpOnly` and `Path=/`, and nothing else.
     pub(crate) fn of_node(name: &str) -> Self {
-        Self { name: name.to_owned(), same_site: None, secure: false, ..Self::new() }
+        Self { name: name.to_owned(), same_site: None, secure: false, loose_name: true, ..Self::new() }
     }
 
     /// Leaves `Max-Age` away, so that the cookie ends with the browser. The record in the store keeps its ttl.
@@ -303,7 +306,8 @@ impl CookieConfig {
     /// Returns the name as it is sent: as configured, or without its prefixes when the cookie is insecure.
     fn effective_name(&self) -> Result<&str> {
         const FIELD: &str = "cookie.name";
-        if !self.name.bytes().all(is_token) {
+        let fits = |byte| is_token(byte) || (self.loose_name && is_sent_by_node(byte));
+        if !self.name.bytes().all(fits) {
             return Err(Error::config(FIELD, "must be a token: letters, digits and !#$%&'*+-.^_`|~ only"));
         }
         let mut bare = self.name.as_str();
@@ -404,6 +408,11 @@ const fn is_token(byte: u8) -> bool {
                 | b'|'
                 | b'~'
         )
+}
+
+/// Tells whether the cookies of Node programs have names with this byte besides: browsers keep them and send them back.
+const fn is_sent_by_node(byte: u8) -> bool {
+    matches!(byte, b':' | b'/' | b'?' | b'@' | b'[' | b']' | b'{' | b'}' | b'(' | b')' | b'<' | b'>')
 }
 
 /// Tells whether a cookie's path may hold this byte: what a request's path may, but `;` and `,`.

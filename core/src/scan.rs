@@ -285,12 +285,13 @@ const fn is_plain(byte: u8) -> bool {
 pub(crate) fn plain_len(bytes: &[u8]) -> usize {
     let mut rest = bytes;
     let done = |rest: &[u8]| bytes.len() - rest.len();
-    // Most keys and many values end within one word.
-    if let Some((word, tail)) = rest.split_first_chunk() {
-        match first_special(*word) {
-            Some(at) => return at,
-            None => rest = tail,
+    // Most keys and many values end within a few words.
+    for _ in 0..4 {
+        let Some((word, tail)) = rest.split_first_chunk() else { break };
+        if let Some(at) = first_special(*word) {
+            return done(rest) + at;
         }
+        rest = tail;
     }
     // Without a way out in the middle, the compiler makes vector instructions of a run.
     while let Some((run, tail)) = rest.split_first_chunk::<32>() {

@@ -14,6 +14,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     handle::{Access, Handle, MAX_TRIES, busy},
     id::{Fingerprint, SessionId},
+    migrate::Home,
     oplog::Op,
     plan::Save,
     relocate::NOBODY,
@@ -324,8 +325,9 @@ impl Session {
         let state = self.0.lock();
         match (&state.next_id, &state.access) {
             (Some(id), Access::Fresh | Access::Stored(_)) => Some(id.clone()),
-            (None, Access::Stored(stored)) => Some(stored.id.clone()),
-            (_, Access::Refused(_)) | (None, Access::Fresh) => None,
+            // The id of a session in its old home is another format's, and about to be replaced.
+            (None, Access::Stored(stored)) if stored.home == Home::Own => Some(stored.id.clone()),
+            (_, Access::Refused(_)) | (None, Access::Fresh | Access::Stored(_)) => None,
         }
     }
 

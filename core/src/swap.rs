@@ -210,7 +210,7 @@ impl Work<'_> {
                 .operation("save")
                 .hint("16 other writers came first, one after the other; nothing was written"));
         }
-        let mut record = match self.settings.profile.records.decode(self.base_key(), &current)? {
+        let mut record = match self.settings.decode(self.base_place(), &current)? {
             Decoded::Session(record) => record,
             Decoded::Tombstone => return Ok(Some(Refusal::Moved)),
         };

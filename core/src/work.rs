@@ -11,7 +11,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     event,
     handle::{Access, Attempt, Attempts, Doubt, Handle, Refusal, Stored},
-    id::Key,
+    migrate::Home,
     oplog::{Op, Ops},
     plan::{Plan, Ticket, decide},
     record::{Meta, Record},
@@ -98,6 +98,9 @@ impl<'h> Work<'h> {
         if !in_task && writes && (plan == Plan::Move || binds || unbinds || settings.hooks.touch_saves()) {
             return Ok(Begun::HasSteps);
         }
+        if matches!(plan, Plan::Create | Plan::Move) && state.next_id.is_none() {
+            return Ok(Begun::NeedsId);
+        }
         let mut meta = state.record.meta.clone();
         let (id, stored) = match (plan, &state.access) {
             (Plan::Nothing | Plan::Forget, _) | (_, Access::Refused(_)) => {
@@ -156,7 +159,7 @@ impl<'h> Work<'h> {
             ops,
             base,
             old,
-            target: Stored { id, key, bytes },
+            target: Stored { id, key, bytes, home: Home::Own },
             meta,
             ttl,
             replayed,
@@ -256,15 +259,15 @@ impl<'h> Work<'h> {
         viewed
     }
 
-    /// Returns the key whose record the changes are made on.
-    pub(crate) fn base_key(&self) -> &Key {
-        self.old.as_ref().map_or(&self.target.key, |old| &old.key)
+    /// Returns where the record is that the changes are made on.
+    pub(crate) fn base_place(&self) -> &Stored {
+        self.old.as_ref().unwrap_or(&self.target)
     }
 
     /// Drops the changes: the session is not this request's any more.
     pub(crate) fn give_up(&mut self, refusal: Refusal) -> Error {
         self.finished = true;
-        let key = self.base_key();
+        let key = &self.base_place().key;
         match refusal {
             Refusal::Moved => event::moved(key),
             Refusal::Gone | Refusal::Corrupt | Refusal::Unloaded | Refusal::Outage => event::gone(key),

@@ -31,6 +31,8 @@ mod postgres;
 mod prefixed;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "postgres")]
+pub mod shape;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod sql;
 #[cfg(feature = "sqlite")]
@@ -60,3 +62,10 @@ pub use crate::redis::{RedisStore, RedisStoreBuilder};
 #[cfg(feature = "sqlite")]
 pub use crate::sqlite::{SqliteStore, SqliteStoreBuilder};
 pub use crate::{connect::connect, migrating::Migrating, prefixed::Prefixed, timeout::Timeout};
+
+/// The code in the guide, compiled with the tests.
+#[cfg(all(doctest, feature = "axum", feature = "node", feature = "postgres", feature = "redis"))]
+mod pages {
+    #[doc = include_str!("../../docs/from-node.md")]
+    struct FromNode;
+}

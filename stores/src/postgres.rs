@@ -26,6 +26,7 @@ use sqlx::{
 };
 
 pub use self::builder::{PostgresStoreBuilder, Prepare};
+pub(crate) use self::fault::classify;
 use self::schema::Statements;
 use crate::{
     sql::{Line, Link, Names, PAGE, Preparing, Quote, Sql, key_of, user_bytes},
@@ -118,7 +119,7 @@ impl PostgresStore {
             Prepare::OncePerConnection => Preparing::Once,
             Prepare::EachTime => Preparing::EachTime,
         };
-        let line = Line::new(pool, STORE, builder.timeout, preparing, fault::classify, Some(probe));
+        let line = Line::new(pool, STORE, builder.timeout, preparing, classify, Some(probe));
         Self(Arc::new(Inner {
             link: Link::new(line),
             statements: Statements::new(&names),
@@ -367,7 +368,7 @@ impl fmt::Debug for PostgresStore {
 }
 
 /// Asks whether the server is there and takes writes. As a simple query, which every pooler passes on.
-fn probe(conn: &mut PgConnection) -> BoxFuture<'_, sqlx::Result<bool>> {
+pub(crate) fn probe(conn: &mut PgConnection) -> BoxFuture<'_, sqlx::Result<bool>> {
     Box::pin(async move {
         let sql = "SELECT NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off'";
         sqlx::raw_sql(sql).fetch_one(conn).await?.try_get(0)
@@ -388,7 +389,7 @@ const fn millis(ttl: Ttl) -> i64 {
 }
 
 fn decoding(error: sqlx::Error) -> Error {
-    fault::classify(error).error.store(STORE)
+    classify(error).error.store(STORE)
 }
 
 fn no_row(operation: &'static str) -> Error {

@@ -146,7 +146,8 @@ impl Format for Koa {
             },
             in_cookie: false,
             endless_cookie: terms.cookie.lifetime == Lifetime::BrowserSession,
-            whole_seconds: true,
+            // The rows of a koa store end to the millisecond; it is koa-redis that rounds up, as every store here may.
+            whole_seconds: false,
         })
     }
 }

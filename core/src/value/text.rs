@@ -186,21 +186,42 @@ mod tests {
         agree(&true);
         agree(&(1_i8, 2_i16, 3_i32, 4_i64, 5_i128));
         agree(&(1_u8, 2_u16, 3_u32, 4_u64, 5_u128));
-        (agree(&i8::MIN), agree(&i16::MIN), agree(&i32::MIN), agree(&i64::MIN), agree(&i128::MIN));
-        (agree(&u8::MAX), agree(&u16::MAX), agree(&u32::MAX), agree(&u64::MAX), agree(&u128::MAX));
-        (agree(&1.5_f32), agree(&1e300_f64), agree(&f64::NAN), agree(&'é'), agree(&'"'));
-        (agree("text"), agree(""), agree("quo\"te"), agree("line\n"), agree("é🦀\u{7f}"));
-        (agree(&Some("text")), agree(&None::<u8>), agree(&Some(Some("a\\b"))));
-        (
-            agree(&()),
-            agree(&Unit),
-            agree(&Wrapped("text")),
-            agree(&Wrapped(Wrapped(1))),
-            agree(&Pair(1, "a")),
-        );
-        (agree(&Every::Unit), agree(&Every::Newtype("a")), agree(&Every::Tuple(1, "a")));
-        (agree(&Every::Struct { text: "a" }), agree(&["a", "b\n"]), agree(&Vec::<u8>::new()));
-        (agree(&Duration::from_secs(1)), agree(&json!({"a": [1, null, {"b": "c\"d"}]})));
+        agree(&i8::MIN);
+        agree(&i16::MIN);
+        agree(&i32::MIN);
+        agree(&i64::MIN);
+        agree(&i128::MIN);
+        agree(&u8::MAX);
+        agree(&u16::MAX);
+        agree(&u32::MAX);
+        agree(&u64::MAX);
+        agree(&u128::MAX);
+        agree(&1.5_f32);
+        agree(&1e300_f64);
+        agree(&f64::NAN);
+        agree(&'é');
+        agree(&'"');
+        agree("text");
+        agree("");
+        agree("quo\"te");
+        agree("line\n");
+        agree("é🦀\u{7f}");
+        agree(&Some("text"));
+        agree(&None::<u8>);
+        agree(&Some(Some("a\\b")));
+        agree(&());
+        agree(&Unit);
+        agree(&Wrapped("text"));
+        agree(&Wrapped(Wrapped(1)));
+        agree(&Pair(1, "a"));
+        agree(&Every::Unit);
+        agree(&Every::Newtype("a"));
+        agree(&Every::Tuple(1, "a"));
+        agree(&Every::Struct { text: "a" });
+        agree(&["a", "b\n"]);
+        agree(&Vec::<u8>::new());
+        agree(&Duration::from_secs(1));
+        agree(&json!({"a": [1, null, {"b": "c\"d"}]}));
         agree(&format_args!("collected {}", "\"text\""));
         agree(&BTreeMap::from([(1_u8, "a"), (2, "b")]));
         agree(&BTreeMap::from([((1_u8, 2_u8), "no key of JSON")]));

@@ -5,7 +5,7 @@ use cloakroom_core::ErrorKind;
 use crate::sql::{Fault, Tells, general};
 
 /// Turns an error of the driver into ours.
-pub(super) fn classify(error: sqlx::Error) -> Fault {
+pub(crate) fn classify(error: sqlx::Error) -> Fault {
     match &error {
         sqlx::Error::Database(answer) => of_state(&answer.code().unwrap_or_default(), answer.message()),
         _ => general(error),

@@ -1,0 +1,8 @@
+//! The tables of Node's session stores: the conformance suite over each, and what is special about it.
+#![cfg(feature = "postgres")]
+#![allow(clippy::unwrap_used)] // A helper that fails is a test that fails.
+
+mod connect_pg_simple;
+mod json;
+mod koa_pg_session;
+mod table;
