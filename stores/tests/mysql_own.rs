@@ -1,5 +1,6 @@
 //! What is MySQL's and MariaDB's own: time zones, their errors, and statements counted at the server.
 #![cfg(feature = "mysql")]
+#![allow(clippy::unwrap_used, clippy::panic)] // A helper that fails is a test that fails.
 
 mod sql;
 

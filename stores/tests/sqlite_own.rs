@@ -1,5 +1,6 @@
 //! What is SQLite's own: the file, its locks, a full disk, several handles on one file.
 #![cfg(feature = "sqlite")]
+#![allow(clippy::unwrap_used, clippy::panic)] // A helper that fails is a test that fails.
 
 #[path = "sql/folder.rs"]
 mod folder;
@@ -154,7 +155,7 @@ async fn a_missing_folder_and_a_file_that_is_no_database_are_clear_errors() {
 #[tokio::test]
 async fn a_file_opened_for_reading_only_rejects_writes() {
     let place = File::make().await;
-    place.table("fixed").await.set(&key("a"), "value".into(), LONG).await.unwrap();
+    place.folder.store("fixed").await.unwrap().set(&key("a"), "value".into(), LONG).await.unwrap();
     let pool = SqlitePool::connect(&format!("{}?mode=ro", place.folder.url())).await.unwrap();
     let store = SqliteStore::builder().table("fixed").from_pool(pool).unwrap();
     assert!(store.get(&key("a")).await.unwrap().is_some());
