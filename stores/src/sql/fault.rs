@@ -12,6 +12,7 @@ pub(crate) struct Fault {
 }
 
 /// What an error says about the server.
+#[allow(dead_code)] // A file is never away, and rolls nothing back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tells {
     /// The server is there and answered.

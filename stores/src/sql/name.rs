@@ -9,12 +9,12 @@ use super::Sql;
 const MAX_LEN: usize = 48;
 
 /// How a dialect quotes a name.
+#[allow(dead_code)] // One alone has no use for the other's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Quote {
     /// `"name"`, as in the standard.
     Double,
     /// `` `name` ``, as in MySQL.
-    #[cfg(feature = "mysql")]
     Backtick,
 }
 
@@ -87,7 +87,6 @@ impl Names {
     fn quoted(&self, name: &str) -> String {
         match self.quote {
             Quote::Double => format!("\"{name}\""),
-            #[cfg(feature = "mysql")]
             Quote::Backtick => format!("`{name}`"),
         }
     }
@@ -161,7 +160,6 @@ mod tests {
         );
     }
 
-    #[cfg(feature = "mysql")]
     #[test]
     fn the_dialect_decides_about_the_quotes() {
         let names = Names::new("order", None, Quote::Backtick).expect("fine name");
