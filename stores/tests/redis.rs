@@ -10,4 +10,5 @@ conformance_tests! {
         RedisStore::builder().prefix(format!("{}:", env.namespace())).connect(env.url()).await
     },
     abilities: [atomic, indexed, admin],
+    round_trips: [KeysOf: 2, DestroyUser: 2],
 }

@@ -10,4 +10,5 @@ conformance_tests! {
         RedisStore::builder().prefix(format!("{}:", env.namespace())).cluster(env.url().split(',')).await
     },
     abilities: [atomic, indexed, admin],
+    addresses: many,
 }

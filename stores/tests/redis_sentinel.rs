@@ -11,4 +11,5 @@ conformance_tests! {
         store.sentinel(env.url().split(','), "mymaster").await
     },
     abilities: [atomic, indexed, admin],
+    addresses: many,
 }
