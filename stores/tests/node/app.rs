@@ -52,16 +52,23 @@ impl App {
             .route("/late", get(late))
             .route("/put", get(put))
             .route("/drop", get(drop_one))
-            .route("/logout", get(async |session: Session| -> Answer<_> { Ok(session.destroy().await.map(|()| "out")?) }))
+            .route(
+                "/logout",
+                get(async |session: Session| -> Answer<_> { Ok(session.destroy().await.map(|()| "out")?) }),
+            )
             .route("/renew", get(renew))
             .with_state(Arc::clone(&held))
             .layer(layer);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let site = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
-        tokio::spawn(axum::serve(listener, routes).with_graceful_shutdown(async {
-            let _ = stopped.await;
-        }).into_future());
+        tokio::spawn(
+            axum::serve(listener, routes)
+                .with_graceful_shutdown(async {
+                    let _ = stopped.await;
+                })
+                .into_future(),
+        );
         Self { site, held, stop: Some(stop) }
     }
 

@@ -7,7 +7,10 @@ use crate::{
     rules::{self, shared_tests},
 };
 
-pub(crate) static EXPRESS: Kind =
-    Kind { program: "express", prefix: "sess:", profile: |secrets| Profile::express(secrets.iter().copied()) };
+pub(crate) static EXPRESS: Kind = Kind {
+    program: "express",
+    prefix: "sess:",
+    profile: |secrets| Profile::express(secrets.iter().copied()),
+};
 
 shared_tests!(&EXPRESS);

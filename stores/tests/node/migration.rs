@@ -87,7 +87,8 @@ impl Load {
     async fn phase(&self, title: &str, share: usize) -> String {
         self.share.store(share, SeqCst);
         let read = || {
-            [&self.at_node, &self.at_rust, &self.errors, &self.logouts, &self.lost].map(|count| count.load(SeqCst))
+            [&self.at_node, &self.at_rust, &self.errors, &self.logouts, &self.lost]
+                .map(|count| count.load(SeqCst))
         };
         let before = read();
         while read()[0] + read()[1] < before[0] + before[1] + REQUESTS {
@@ -137,8 +138,12 @@ async fn migrate(kind: &'static Kind) -> String {
         stored += session["clicks"].as_u64().unwrap();
     }
     let totals = [&load.errors, &load.logouts, &load.lost].map(|count| count.load(SeqCst));
-    writeln!(record, "\n{clicks} clicks, {stored} counted; {} errors, {} logouts, {} lost", totals[0], totals[1], totals[2])
-        .unwrap();
+    writeln!(
+        record,
+        "\n{clicks} clicks, {stored} counted; {} errors, {} logouts, {} lost",
+        totals[0], totals[1], totals[2]
+    )
+    .unwrap();
     assert_eq!((json!(totals), stored), (json!([0, 0, 0]), clicks), "{record}");
     record
 }

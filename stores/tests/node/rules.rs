@@ -99,7 +99,8 @@ pub(crate) async fn secrets_are_rotated_without_a_logout(kind: &'static Kind) {
     let (old, both, new) = (["first secret"], ["second secret", "first secret"], ["second secret"]);
     let before = [logged_in(place.node(&old).site()).await, logged_in(place.rust(&old).await.site()).await];
     let (node, rust) = (place.node(&both), place.rust(&both).await);
-    for (browser, site) in before.iter().flat_map(|browser| [(browser, node.site()), (browser, rust.site())]) {
+    for (browser, site) in before.iter().flat_map(|browser| [(browser, node.site()), (browser, rust.site())])
+    {
         // A write sends the cookie anew, under the new secret, whatever the format does for a mere read.
         assert_eq!(browser.session(site).await["user"], "ada");
         browser.get(site, "/add?k=n").await;
@@ -140,7 +141,11 @@ pub(crate) async fn a_thousand_mixed_requests_lose_nothing(kind: &'static Kind) 
             3..5 => assert_eq!(browser.session(site).await, json!(expected), "at step {step}"),
             _ => {
                 let n = expected.get(&key).and_then(Value::as_u64).unwrap_or(0) + 1;
-                assert_eq!(browser.get(site, &format!("/add?k={key}")).await, n.to_string(), "at step {step}");
+                assert_eq!(
+                    browser.get(site, &format!("/add?k={key}")).await,
+                    n.to_string(),
+                    "at step {step}"
+                );
                 expected.insert(key, json!(n));
             }
         }
@@ -193,7 +198,8 @@ pub(crate) async fn parallel_rust_requests_count_right_while_node_reads(kind: &'
     let pair = place.pair().await;
     let browser = logged_in(pair.node.site()).await;
     let count = |_| {
-        let (browser, node, rust) = (browser.clone(), pair.node.site().to_owned(), pair.rust.site().to_owned());
+        let (browser, node, rust) =
+            (browser.clone(), pair.node.site().to_owned(), pair.rust.site().to_owned());
         tokio::spawn(async move {
             let mut numbers = Vec::new();
             for _ in 0..20 {
