@@ -550,6 +550,8 @@ fn any_config() -> impl Strategy<Value = CookieConfig> {
                 http_only,
                 partitioned,
                 lifetime: if browser_session { Lifetime::BrowserSession } else { Lifetime::Ttl },
+                // That of a foreign profile, which no configuration can ask for.
+                loose_name: false,
             }
         },
     )
