@@ -128,7 +128,7 @@ impl PostgresStore {
             Prepare::OncePerConnection => Preparing::Once,
             Prepare::EachTime => Preparing::EachTime,
         };
-        let line = Line::new(pool, STORE, builder.timeout, preparing, fault::classify, Some(probe));
+        let line = Line::new(pool, STORE, builder.timeout, preparing, classify, Some(probe));
         Self(Arc::new(Inner {
             link: Link::new(line),
             statements: Statements::new(&names),
@@ -244,20 +244,8 @@ impl PostgresStoreBuilder {
             named(Error::new(ErrorKind::Timeout).hint(hint))
         })?;
         // A connection of its own: the pool would try again for a while, and not say why.
-        drop(conn.map_err(|error| named(fault::classify(error).error))?);
-        let pool = PgPoolOptions::new()
-            .max_connections(self.max_connections)
-            .acquire_timeout(self.timeout)
-            .test_before_acquire(false)
-            .before_acquire(|conn, meta| {
-                Box::pin(async move {
-                    if meta.idle_for >= FRESH {
-                        conn.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .connect_lazy_with(options);
+        drop(conn.map_err(|error| named(classify(error).error))?);
+        let pool = pool_options(self.max_connections, self.timeout).connect_lazy_with(options);
         let store = PostgresStore::new(pool, names, &self);
         store.0.link.reach().await?;
         Ok(store)
@@ -523,6 +511,22 @@ fn options(url: &str) -> Result<PgConnectOptions> {
     Ok(options.extra_float_digits(None))
 }
 
+/// Describes a pool that looks whether a connection still works only when it has been idle.
+pub(crate) fn pool_options(max_connections: u32, timeout: Duration) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(timeout)
+        .test_before_acquire(false)
+        .before_acquire(|conn, meta| {
+            Box::pin(async move {
+                if meta.idle_for >= FRESH {
+                    conn.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+}
+
 /// Asks whether the server is there and takes writes. As a simple query, which every pooler passes on.
 pub(crate) fn probe(conn: &mut PgConnection) -> BoxFuture<'_, sqlx::Result<bool>> {
     Box::pin(async move {
@@ -545,7 +549,7 @@ const fn millis(ttl: Ttl) -> i64 {
 }
 
 fn decoding(error: sqlx::Error) -> Error {
-    fault::classify(error).error.store(STORE)
+    classify(error).error.store(STORE)
 }
 
 fn no_row(operation: &'static str) -> Error {

@@ -7,13 +7,8 @@ use cloakroom_core::{AtomicStore, Key, Result, StatusStream, Swapped, Ttl};
 
 use super::postgres::{Layout, PostgresShapeBuilder, Table, store_over_table};
 
-const LAYOUT: Layout = Layout {
-    store: "connect-pg-simple",
-    table: "session",
-    key: "sid",
-    value: "sess",
-    expiry: "expire",
-};
+const LAYOUT: Layout =
+    Layout { store: "connect-pg-simple", table: "session", key: "sid", value: "sess", expiry: "expire" };
 
 /// The table of [connect-pg-simple](https://www.npmjs.com/package/connect-pg-simple) 10: `sid varchar`, `sess json`,
 /// `expire timestamp(6)`. It goes with the profile of Express, whose ids stand there without a prefix.

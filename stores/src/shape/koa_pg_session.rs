@@ -7,13 +7,8 @@ use cloakroom_core::{AtomicStore, Key, Result, StatusStream, Swapped, Ttl};
 
 use super::postgres::{Layout, PostgresShapeBuilder, Table, store_over_table};
 
-const LAYOUT: Layout = Layout {
-    store: "koa-pg-session",
-    table: "session",
-    key: "id",
-    value: "session",
-    expiry: "expiry",
-};
+const LAYOUT: Layout =
+    Layout { store: "koa-pg-session", table: "session", key: "id", value: "session", expiry: "expiry" };
 
 /// The table of [koa-pg-session](https://www.npmjs.com/package/koa-pg-session) 2: `id text`, `session json`,
 /// `expiry timestamp`. It goes with the profile of Koa, whose keys stand there whole.

@@ -33,7 +33,9 @@ fn row(n: u32) -> Bytes {
 async fn the_end_is_written_and_read_in_the_zone_of_the_node_program() {
     let server = Server::postgres().start().await.unwrap();
     let url = server.url();
-    for (zone, name) in [("UTC", "zone_utc"), ("Asia/Tokyo", "zone_tokyo"), ("America/St_Johns", "zone_st_johns")] {
+    for (zone, name) in
+        [("UTC", "zone_utc"), ("Asia/Tokyo", "zone_tokyo"), ("America/St_Johns", "zone_st_johns")]
+    {
         let store = open_at(url, name, zone).await.unwrap();
         store.set(&key(), row(1), Ttl::from_secs(3600)).await.unwrap();
         // As a Node program asks, over a connection in its own zone.

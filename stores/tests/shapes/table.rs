@@ -1,6 +1,6 @@
 //! Tables as the Node programs make them, in the tests' server.
 
-use sqlx::{AssertSqlSafe, PgConnection, Connection as _, Executor as _};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 /// The table that connect-pg-simple 10 makes, in its words.
 pub(crate) const CONNECT_PG_SIMPLE: &str = r#"
@@ -27,7 +27,8 @@ pub(crate) async fn make(url: &str, ddl: &str, name: &str) {
         .await
         .unwrap();
     if !there {
-        let ddl = ddl.replace("\"session\"", &format!("\"{name}\"")).replace("_session_", &format!("_{name}_"));
+        let ddl =
+            ddl.replace("\"session\"", &format!("\"{name}\"")).replace("_session_", &format!("_{name}_"));
         let ddl = ddl.replace("\"session_pkey\"", &format!("\"{name}_pkey\""));
         connection.execute(AssertSqlSafe(ddl)).await.unwrap();
     }
