@@ -25,4 +25,6 @@ if [ ! -e "$data/.made" ]; then
   }
   : >"$data/.made"
 fi
+# Packages leave this folder to the system's start, which a container does not have.
+install -d -o mysql /run/mysqld
 exec mariadbd --user=mysql --datadir="$data" --bind-address=0.0.0.0 --port=3306 "$@"

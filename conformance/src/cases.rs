@@ -32,6 +32,8 @@ mod touch;
 mod values;
 mod wire;
 
+pub(crate) use self::wire::measure;
+
 /// One rule of the contract and how to see whether a store keeps it.
 pub(crate) struct Case {
     pub(crate) group: Group,
@@ -61,6 +63,18 @@ impl Case {
     /// Whether it is about what is logged: such cases are called so, and hear everything.
     pub(crate) fn listens(&self) -> bool {
         self.name.starts_with("a_log_")
+    }
+
+    /// How many times as long as others it may take.
+    pub(crate) fn patience(&self) -> u32 {
+        let rounds =
+            || u32::try_from(sessions::interleavings().unwrap_or_default() / 1_000).unwrap_or(u32::MAX);
+        match self.name {
+            "a_logout_in_one_process_ends_what_the_other_has_under_way" => rounds().clamp(1, 100) * 4,
+            // A server is slower than memory, and the cases with one make thousands of calls.
+            _ if self.group == Group::Server => 4,
+            _ => 1,
+        }
     }
 
     pub(crate) fn is_called_for(&self, subject: &Subject) -> bool {

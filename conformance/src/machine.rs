@@ -9,6 +9,7 @@ use crate::{
     failure::{Failure, Verdict},
     fault_proxy::FaultProxy,
     outage::Outage,
+    report::ServerReport,
     subject::{Addresses, Subject},
 };
 
@@ -26,6 +27,9 @@ pub(crate) trait Source: Send + Sync + 'static {
 #[async_trait]
 pub(crate) trait Machine: Send + Sync + 'static {
     fn url(&self) -> &str;
+
+    /// What it is, and how it was started.
+    fn describe(&self) -> ServerReport;
 
     /// Whether what was stored is there when it starts again.
     fn keeps_data(&self) -> bool;

@@ -8,7 +8,9 @@ use std::{
 use cloakroom_core::Guarantee;
 use serde_json::json;
 
-use crate::{failure::Failure, subject::Ability};
+use crate::{failure::Failure, operation::Operation, subject::Ability};
+
+mod table;
 
 /// Which part of the contract a case belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -121,6 +123,15 @@ pub(crate) enum Tested {
     No,
 }
 
+/// The server that the cases ran on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServerReport {
+    pub(crate) product: String,
+    /// Empty if it does not tell.
+    pub(crate) version: String,
+    pub(crate) way: String,
+}
+
 /// What a store keeps of the contract: the outcome of every case, and what the store does not claim.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -128,6 +139,8 @@ pub struct Report {
     pub(crate) guarantee: Guarantee,
     pub(crate) abilities: Vec<Ability>,
     pub(crate) status: Tested,
+    pub(crate) server: Option<ServerReport>,
+    pub(crate) round_trips: Vec<(Operation, u64)>,
     pub(crate) cases: Vec<CaseReport>,
 }
 
@@ -164,6 +177,31 @@ impl Report {
         matches!(self.status, Tested::Yes)
     }
 
+    /// Returns what the server said it is, `Redis` or `MariaDB`; `None` for a store without one.
+    #[must_use]
+    pub fn product(&self) -> Option<&str> {
+        self.server.as_ref().map(|server| server.product.as_str())
+    }
+
+    /// Returns the server's version; `None` for a store without one, and if it does not tell.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        self.server.as_ref().map(|server| server.version.as_str()).filter(|version| !version.is_empty())
+    }
+
+    /// Returns how the server was started, such as `container redis:7.0`; `None` for a store without one.
+    #[must_use]
+    pub fn way(&self) -> Option<&str> {
+        self.server.as_ref().map(|server| server.way.as_str())
+    }
+
+    /// Returns how many round trips each operation took, as counted on the wire; empty for a store without a server,
+    /// or with one of several addresses.
+    #[must_use]
+    pub fn round_trips(&self) -> &[(Operation, u64)] {
+        &self.round_trips
+    }
+
     /// Returns every case that ran, group by group.
     #[must_use]
     pub fn cases(&self) -> &[CaseReport] {
@@ -197,7 +235,11 @@ impl Report {
         for group in Group::ALL {
             let cases = || self.cases.iter().filter(|case| case.group == group);
             if cases().next().is_none() {
-                let why = if group == Group::Status { NO_OUTAGE } else { "absent" };
+                let why = match group {
+                    Group::Status => NO_OUTAGE,
+                    Group::Server => NO_SERVER,
+                    _ => "absent",
+                };
                 writeln!(out, "| {group} | {why} | | |")?;
                 continue;
             }
@@ -220,7 +262,7 @@ impl Report {
     }
 
     /// Returns the report as JSON: `store`, `guarantee`, `abilities`, `absent`, `status` (`tested` or why not),
-    /// `passed`, and `cases` with `group`, `name`, `passed`, `millis`, and `rule` and `seen` of a failure.
+    /// `server` with `product`, `version` and `way`, or null, `round_trips` by operation, `passed`, and `cases` with `group`, `name`, `passed`, `millis`, and `rule` and `seen` of a failure.
     #[must_use]
     pub fn to_json(&self) -> String {
         let names =
@@ -245,6 +287,14 @@ impl Report {
             "abilities": names(&self.abilities),
             "absent": names(&self.absent()),
             "status": if self.tests_status() { "tested" } else { NO_OUTAGE },
+            "server": self.server.as_ref().map(|ServerReport { product, version, way }| {
+                json!({ "product": product, "version": version, "way": way })
+            }),
+            "round_trips": self
+                .round_trips
+                .iter()
+                .map(|(operation, count)| (operation.as_str().to_owned(), json!(count)))
+                .collect::<serde_json::Map<_, _>>(),
             "passed": self.passed(),
             "cases": cases,
         })
@@ -254,6 +304,9 @@ impl Report {
 
 /// Why the status was not tested.
 const NO_OUTAGE: &str = "not tested (no outage given)";
+
+/// Why nothing about servers was tested.
+const NO_SERVER: &str = "not tested (no server)";
 
 #[cfg(test)]
 mod tests {
@@ -271,6 +324,12 @@ mod tests {
             guarantee: Guarantee::LastWriterWins,
             abilities: vec![Ability::Admin],
             status: Tested::No,
+            server: Some(ServerReport {
+                product: "Redis".into(),
+                version: "7.0.15".into(),
+                way: "container redis:7.0".into(),
+            }),
+            round_trips: vec![(Operation::Get, 1), (Operation::KeysOf, 2)],
             cases: vec![
                 case("a_good_one", Outcome::Passed),
                 case("a_bad_one", Outcome::Failed(Failure::new("it works", "\"it\" broke"))),
@@ -289,11 +348,28 @@ mod tests {
     }
 
     #[test]
+    fn the_markdown_tells_the_server_and_the_round_trips() {
+        let text = report().to_markdown();
+        assert!(text.contains("Server: Redis 7.0.15, container redis:7.0\n"), "{text}");
+        assert!(text.contains("Round trips: get 1, keys_of 2\n"), "{text}");
+        assert!(text.contains("| server | not tested (no server) | | |"), "{text}");
+    }
+
+    #[test]
+    fn a_table_has_what_is_the_same_in_every_run() {
+        let table = Report::table(&[report()]);
+        let row = table.lines().nth(2).unwrap();
+        assert_eq!(row, "| mine | the later wins | no | yes | 1; keys_of 2 | Redis 7 | 1 of 2 |");
+    }
+
+    #[test]
     fn the_json_holds_every_case_and_what_is_absent() {
         let json: serde_json::Value = serde_json::from_str(&report().to_json()).unwrap();
         assert_eq!(json["absent"], json!(["atomic", "indexed"]));
         assert_eq!(json["status"], json!("not tested (no outage given)"));
         assert_eq!(json["passed"], json!(false));
+        assert_eq!(json["server"]["version"], json!("7.0.15"));
+        assert_eq!(json["round_trips"]["keys_of"], json!(2));
         assert_eq!(json["cases"][1]["seen"], json!("\"it\" broke"));
         assert_eq!(json["cases"][0]["rule"], json!(null));
     }

@@ -17,8 +17,9 @@ use crate::{
     env::Env,
     failure::{Failure, Verdict},
     machine::Stage,
-    report::{CaseReport, Outcome, Report, Tested},
-    subject::{Ability, Subject},
+    operation::Operation,
+    report::{CaseReport, Outcome, Report, ServerReport, Tested},
+    subject::{Ability, Addresses, Subject},
 };
 
 /// Runs one case in a runtime of its own with two worker threads: the body of each test that
@@ -70,6 +71,8 @@ impl Subject {
             // Every case fails for the same reason, and says so.
             Err(_) => Guarantee::LastWriterWins,
         };
+        // If the server cannot be reached the cases find the same, and say so.
+        let (server, round_trips) = self.observe().await.unwrap_or_default();
         let called_for = cases::all().filter(|case| case.is_called_for(self));
         let cases = stream::iter(called_for)
             .map(|case| async move {
@@ -90,14 +93,36 @@ impl Subject {
             guarantee,
             abilities: self.abilities.clone(),
             status: if self.has_outage() { Tested::Yes } else { Tested::No },
+            server,
+            round_trips,
             cases,
         }
     }
 }
 
+impl Subject {
+    /// Asks the server what it is, and counts round trips on a quiet wire.
+    async fn observe(&self) -> Verdict<(Option<ServerReport>, Vec<(Operation, u64)>)> {
+        if self.source.is_none() {
+            return Ok((None, Vec::new()));
+        }
+        let stage = match self.addresses {
+            Addresses::One => Stage::Wire,
+            Addresses::Many => Stage::Shared,
+        };
+        let cx = Cx::open(self.clone(), stage, Ear::default()).await?;
+        let server = Some(cx.machine()?.describe());
+        let round_trips = match self.addresses {
+            Addresses::One => cases::measure(&cx, &cx.proxy()?).await?,
+            Addresses::Many => Vec::new(),
+        };
+        Ok((server, round_trips))
+    }
+}
+
 /// Runs one case under its deadline, in a task so that a panic is a failure like any other.
 async fn judge(subject: Subject, case: &'static Case, ear: Ear) -> Verdict {
-    let deadline = subject.deadline;
+    let deadline = subject.deadline * case.patience();
     let listener = case.listens().then(|| ear.clone());
     let run = async move { (case.run)(Cx::open(subject, case.stage, ear).await?).await };
     let mut task = match listener {

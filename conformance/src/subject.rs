@@ -155,6 +155,7 @@ impl Subject {
     }
 
     /// Sets how long one case may take in all; one that takes longer has failed. 60 s unless set.
+    /// Those of the group `server` may take four times as long.
     #[must_use]
     pub const fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;

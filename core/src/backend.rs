@@ -109,7 +109,8 @@ impl Backend {
         if let Poll::Ready(outcome) = poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await {
             return outcome.map_err(|error| error.operation(operation));
         }
-        match tokio::time::timeout(self.deadline, call).await {
+        // Boxed, so that the calls that need no timer do not carry the room for one.
+        match Box::pin(tokio::time::timeout(self.deadline, call)).await {
             Ok(outcome) => outcome.map_err(|error| error.operation(operation)),
             Err(_) => Err(Error::new(ErrorKind::Timeout)
                 .operation(operation)

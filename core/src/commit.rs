@@ -65,13 +65,20 @@ pub(crate) async fn in_task<T: Send + 'static>(
 }
 
 async fn run(handle: &Handle, trigger: Trigger, in_task: bool) -> Result<Ran> {
-    // The semaphore is never closed; an error here would only mean one commit fewer at a time.
-    let _one_at_a_time = handle.committing.acquire().await;
-    if handle.lock().has_changes() {
+    // What is rare is boxed, here and below, so that the usual commit is a small future.
+    let _one_at_a_time = match handle.committing.try_acquire() {
+        Ok(turn) => Some(turn),
+        // The semaphore is never closed; an error here would only mean one commit fewer at a time.
+        Err(_) => Box::pin(handle.committing.acquire()).await.ok(),
+    };
+    let (changed, in_doubt) = {
+        let state = handle.lock();
+        (state.has_changes(), state.doubt.is_some())
+    };
+    if changed {
         handle.settings.gate.ready().await?;
     }
-    // What is rare is boxed, here and below, so that the usual commit is a small future.
-    if handle.lock().doubt.is_some() {
+    if in_doubt {
         Box::pin(settle_doubt(handle)).await?;
     }
     let mut work = loop {
@@ -91,7 +98,7 @@ async fn run(handle: &Handle, trigger: Trigger, in_task: bool) -> Result<Ran> {
     let fate = match work.plan {
         Plan::Nothing | Plan::Forget => Fate::Done,
         Plan::Renew => {
-            work.renew().await;
+            Box::pin(work.renew()).await;
             return Ok(Ran::ToTheEnd);
         }
         Plan::Create => work.create_bound().await?,
@@ -119,7 +126,7 @@ async fn settle_doubt(handle: &Handle) -> Result<()> {
         };
         (doubt.target.clone(), known)
     };
-    let found = handle.settings.backend.get(&target.key).await?;
+    let found = handle.settings.backend_of(target.home).get(&target.key).await?;
     if found == known {
         // It was not applied. Should it still be, the compare-and-swap of the next one meets it and knows it.
         return Ok(());

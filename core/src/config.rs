@@ -15,6 +15,7 @@ use crate::{
     hooks::{Hooks, OwnedHead},
     ids::IdSource,
     keyring::Keyring,
+    migrate::{Home, OldHome, Origin},
     no_store::NoStore,
     profile::{Profile, ReadRenewal, Shared, Terms, Wire},
     record::{Meta, Millis},
@@ -52,6 +53,7 @@ pub struct Builder<A = Engine> {
     /// The store is there for form's sake: see [`NoStore`].
     storeless: bool,
     profile: Profile,
+    origin: Option<Origin>,
     cookie: Option<CookieConfig>,
     insecure: bool,
     transport: Option<Box<dyn Transport>>,
@@ -80,6 +82,7 @@ impl<A: From<Engine>> Builder<A> {
             store: Arc::new(store),
             storeless: TypeId::of::<S>() == TypeId::of::<NoStore>(),
             profile: Profile::native(),
+            origin: None,
             cookie: None,
             insecure: false,
             transport: None,
@@ -118,6 +121,38 @@ impl<A: From<Engine>> Builder<A> {
     /// [`Profile::default_cookie`].
     pub fn profile(mut self, profile: Profile) -> Self {
         self.profile = profile;
+        self
+    }
+
+    /// Takes over the sessions of another format and its store, one by one, as their visitors come: for the time after
+    /// the program that wrote them is gone.
+    ///
+    /// A ticket of the old format opens its session as any other would. With the first request that loads it, the
+    /// session is stored anew, in this layer's own store and under a new id; then the old record is removed, as it was
+    /// read, and the browser is sent the new cookie and the removal of the old one. Of two such requests at once one
+    /// wins, and the other's changes are dropped: its visitor is logged in by the answer to the first. A request that
+    /// saves nothing ([`Save::Never`](crate::Save::Never)) moves nothing.
+    ///
+    /// The two cookies must have different names. Those of the old one are the format's own; where the old program had
+    /// others, tell them by [`Profile::with_cookie`]. While the old program still runs, both use its format instead
+    /// ([`profile`](Self::profile)): it cannot read ours. Take this call out after the longest life of a session.
+    ///
+    /// ```
+    /// use cloakroom_core::{Engine, Profile};
+    /// # use cloakroom_core::{Bytes, Key, Result, Store, Ttl, async_trait};
+    /// # #[derive(Debug)] struct Nowhere;
+    /// # #[async_trait] impl Store for Nowhere {
+    /// #     async fn get(&self, _: &Key) -> Result<Option<Bytes>> { Ok(None) }
+    /// #     async fn set(&self, _: &Key, _: Bytes, _: Ttl) -> Result<()> { Ok(()) }
+    /// #     async fn destroy(&self, _: &Key) -> Result<bool> { Ok(false) }
+    /// # }
+    /// # let (store, old_store) = (Nowhere, Nowhere);
+    /// # #[cfg(feature = "node")]
+    /// let engine = Engine::builder(store).migrate_from(Profile::koa(["app.keys[0]"]), old_store).build()?;
+    /// # Ok::<(), cloakroom_core::Error>(())
+    /// ```
+    pub fn migrate_from<S: Store>(mut self, profile: Profile, store: S) -> Self {
+        self.origin = Some(Origin::new(profile, store));
         self
     }
 
@@ -361,7 +396,7 @@ impl<A: From<Engine>> Builder<A> {
         self.check_profile()?;
         let format = self.profile.format();
         let ids = self.ids.unwrap_or_else(|| Ok(format.ids()))?;
-        let cookie = self.cookie.unwrap_or_else(|| format.cookie());
+        let cookie = self.cookie.unwrap_or_else(|| self.profile.default_cookie());
         let terms = Terms {
             cookie: if self.insecure { cookie.insecure() } else { cookie },
             ids: ids.shape(),
@@ -388,6 +423,8 @@ impl<A: From<Engine>> Builder<A> {
             Some(transport) => Carrier::Custom { transport, shape: ids.shape() },
             None => format.carrier(&terms)?,
         };
+        let old =
+            self.origin.map(|origin| origin.open(&terms, &carrier, self.operation_timeout)).transpose()?;
         Ok(Settings {
             guarantee,
             gate: Gate::new(backend.store().status(), self.reconnect_timeout, self.max_waiters),
@@ -402,6 +439,7 @@ impl<A: From<Engine>> Builder<A> {
             save_on_server_error: self.save_on_server_error,
             clock: self.clock,
             profile,
+            old,
             tasks: TaskTracker::new(),
         })
     }
@@ -410,14 +448,7 @@ impl<A: From<Engine>> Builder<A> {
     fn check_profile(&self) -> Result<()> {
         let shared = self.profile.format().shared();
         if self.storeless != (shared == Shared::InTheCookie) {
-            return Err(Error::config(
-                "profile",
-                if self.storeless {
-                    "keeps sessions in a store: give the layer one instead of `NoStore`"
-                } else {
-                    "keeps the session in the cookie itself: give the layer `NoStore` for a store"
-                },
-            ));
+            return Err(Error::config("profile", storeless(self.storeless)));
         }
         if shared == Shared::No {
             return Ok(());
@@ -481,6 +512,8 @@ pub(crate) struct Settings {
     pub(crate) save_on_server_error: bool,
     clock: Arc<ClockFn>,
     pub(crate) profile: Wire,
+    /// Where sessions move away from.
+    pub(crate) old: Option<OldHome>,
     /// Commits of several steps run here, where a client that hangs up cannot stop them half-way.
     pub(crate) tasks: TaskTracker,
 }
@@ -489,6 +522,14 @@ impl Settings {
     /// Returns the time by the configured clock.
     pub(crate) fn now(&self) -> Millis {
         millis_of((self.clock)())
+    }
+
+    /// Whether records of this home are in the ticket itself.
+    pub(crate) fn in_cookie(&self, home: Home) -> bool {
+        match (home, &self.old) {
+            (Home::Old, Some(old)) => old.wire.in_cookie,
+            _ => self.profile.in_cookie,
+        }
     }
 
     /// Returns how long a record lives from `now`, as the store is told; `None` if the session is over.
@@ -500,20 +541,29 @@ impl Settings {
     }
 
     /// Tells whether a use now renews a stored session.
-    pub(crate) fn renewal_due(&self, meta: &Meta) -> bool {
+    pub(crate) fn renewal_due(&self, meta: &Meta, now: impl FnOnce() -> Millis) -> bool {
         self.rolling
             || match self.profile.renewal.reads {
-                ReadRenewal::WhenDue => self.expiry.renewal_due(meta, self.now()),
+                ReadRenewal::WhenDue => self.expiry.renewal_due(meta, now()),
                 ReadRenewal::Never => false,
                 ReadRenewal::Always => true,
             }
     }
 }
 
+/// Says what is wrong with a store, or the lack of one.
+pub(crate) const fn storeless(storeless: bool) -> &'static str {
+    if storeless {
+        "keeps sessions in a store: give the layer one instead of `NoStore`"
+    } else {
+        "keeps the session in the cookie itself: give the layer `NoStore` for a store"
+    }
+}
+
 /// Returns a time as milliseconds since the Unix epoch; a time before that as zero.
 pub(crate) fn millis_of(time: SystemTime) -> Millis {
     let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Millis::try_from(since_epoch.as_millis()).unwrap_or(Millis::MAX)
+    since_epoch.as_secs().saturating_mul(1000).saturating_add(since_epoch.subsec_millis().into())
 }
 
 impl fmt::Debug for Settings {

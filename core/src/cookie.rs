@@ -58,7 +58,7 @@ pub struct CookieConfig {
     pub(crate) same_site: Option<SameSite>,
     pub(crate) secure: bool,
     /// Plain http in development: neither `Secure` nor what it promises.
-    insecure: bool,
+    pub(crate) insecure: bool,
     pub(crate) http_only: bool,
     pub(crate) partitioned: bool,
     pub(crate) lifetime: Lifetime,
@@ -271,6 +271,9 @@ impl CookieConfig {
     /// `path` is the one the browser asked for, before any router has cut off a prefix. A query is ignored. What is no
     /// path (`*`, an authority, nothing at all) counts as `/`.
     pub(crate) fn covers(&self, path: &str) -> bool {
+        if self.path == "/" {
+            return true;
+        }
         let path = path.split(['?', '#']).next().unwrap_or_default();
         let path = if path.starts_with('/') { path } else { "/" };
         path.strip_prefix(&*self.path)

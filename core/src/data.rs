@@ -13,12 +13,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use crate::{
-    document::Document,
+    document::{Document, Pair},
     error::{Error, ErrorKind, Result},
     handle::{MAX_TRIES, busy},
     oplog::{Edit, Op},
     session::Session,
-    value::{from_json, to_json},
+    value::{from_json, to_pair},
 };
 
 /// The session's data as a struct of your own: each field is one key of the session.
@@ -161,10 +161,9 @@ impl<T: Serialize> Drop for DataMut<'_, T> {
     fn drop(&mut self) {
         let outcome = fields(&self.value).and_then(|after| {
             differences(&self.before, &after).try_for_each(|(key, value)| {
-                let key: Arc<str> = key.into();
                 let op = match value {
-                    Some(value) => Op::Set { key, value: value.get().into() },
-                    None => Op::Remove { key },
+                    Some(value) => Op::Set(Pair::new(key, value.get())),
+                    None => Op::Remove { key: key.into() },
                 };
                 self.session.0.write(op).map(|_| ())
             })
@@ -194,7 +193,7 @@ fn decode<T: Default + Serialize + DeserializeOwned>(document: &Document) -> Res
     let mut whole = document.clone();
     for (key, value) in fields(&T::default())? {
         if whole.get(&key).is_none() {
-            whole.set(&key.into(), value.get().into());
+            whole.set(&Pair::new(&key, value.get()));
         }
     }
     let mut json = Vec::with_capacity(whole.json_len());
@@ -203,7 +202,7 @@ fn decode<T: Default + Serialize + DeserializeOwned>(document: &Document) -> Res
 }
 
 fn fields<T: Serialize>(value: &T) -> Result<Fields> {
-    serde_json::from_str(&to_json(value)?).map_err(|_| {
+    serde_json::from_slice(to_pair("", value)?.value()).map_err(|_| {
         Error::new(ErrorKind::Value)
             .operation("read data")
             .hint(format!("{} is not a struct with named fields", std::any::type_name::<T>()))
@@ -223,7 +222,7 @@ fn differences<'a>(
 fn write_changes(document: &mut Document, before: &Fields, after: &Fields) -> bool {
     differences(before, after).fold(false, |changed, (key, value)| {
         let now = match value {
-            Some(value) => document.set(&key.into(), value.get().into()),
+            Some(value) => document.set(&Pair::new(key, value.get())),
             None => document.remove(key),
         };
         now || changed

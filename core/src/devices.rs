@@ -18,6 +18,7 @@ use crate::{
     event,
     handle::Stored,
     id::{Fingerprint, SessionId},
+    migrate::Home,
     record::{Decoded, Record},
     session::Session,
     value::from_json,
@@ -161,7 +162,7 @@ async fn list(settings: &Arc<Settings>, user: &str) -> Result<Vec<UserSession>> 
                 let theirs = record.meta.user.as_deref() == Some(user);
                 if theirs && !over(settings, record.meta.deadline) {
                     // No id leads to a key, and none is needed to end what is stored there.
-                    let stored = Stored { id: SessionId::unknown(), key, bytes };
+                    let stored = Stored { id: SessionId::unknown(), key, bytes, home: Home::Own };
                     found.push(UserSession {
                         settings: Arc::clone(settings),
                         stored,

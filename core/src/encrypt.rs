@@ -224,7 +224,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::profile::tests::{encrypted, native};
+    use crate::{
+        document::Pair,
+        profile::tests::{encrypted, native},
+    };
 
     const LIMIT: usize = 64 * 1024;
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -246,7 +249,7 @@ mod tests {
 
     fn document(value: &str) -> Document {
         let mut data = Document::default();
-        data.set(&"n".into(), format!("\"{value}\"").into());
+        data.set(&Pair::new("n", &format!("\"{value}\"")));
         data
     }
 

@@ -85,7 +85,7 @@ pub(crate) enum Ended {
 /// # Errors
 /// Whatever the store answers, and [`ErrorKind::Contention`] after 64 conflicts; the session is then as it was.
 pub(crate) async fn remove(settings: &Settings, mut stored: Stored) -> Result<Ended> {
-    let backend = &settings.backend;
+    let backend = settings.backend_of(stored.home);
     let (mut conflicts, mut lost_replies) = (0, 0);
     loop {
         let current = match backend.remove(&stored.key, &stored.bytes).await {
@@ -104,7 +104,7 @@ pub(crate) async fn remove(settings: &Settings, mut stored: Stored) -> Result<En
             }
             Err(error) => return Err(error),
         };
-        match settings.profile.records.decode(&stored.key, &current) {
+        match settings.decode(&stored, &current) {
             Ok(Decoded::Tombstone) => return Ok(Ended::Lost(Refusal::Moved)),
             Ok(Decoded::Session(_)) => {}
             Err(error) => {
@@ -163,13 +163,12 @@ pub(crate) async fn reload(handle: &Handle) -> Result<()> {
         }
     };
     // A record in the cookie is as it came, or as this request wrote it.
-    let found = if handle.settings.profile.in_cookie {
+    let found = if handle.settings.in_cookie(stored.home) {
         Some(stored.bytes.clone())
     } else {
-        handle.settings.backend.get(&stored.key).await?
+        handle.settings.backend_of(stored.home).get(&stored.key).await?
     };
-    let records = &handle.settings.profile.records;
-    let refusal = match found.map(|bytes| (records.decode(&stored.key, &bytes), bytes)) {
+    let refusal = match found.map(|bytes| (handle.settings.decode(&stored, &bytes), bytes)) {
         None => Refusal::Gone,
         Some((Ok(Decoded::Session(record)), _)) if over(&handle.settings, record.meta.deadline) => {
             Refusal::Gone

@@ -20,6 +20,7 @@ use crate::{
     handle::{Access, Handle, Refusal, State, Stored},
     headers::HeaderEdits,
     hooks::OwnedHead,
+    migrate::Home,
     plan::{Plan, Ticket, decide},
     record::Decoded,
     session::{LazySession, Session},
@@ -73,14 +74,17 @@ impl Engine {
         Self(Arc::new(settings))
     }
 
-    /// Begins a request: looks for tickets in its headers. No I/O, no waiting, and one allocation.
+    /// Begins a request: looks for tickets in its headers. No I/O, no waiting, and one allocation
+    /// unless it carries several.
     #[must_use]
     pub fn begin(&self, head: &RequestHead<'_>) -> LazySession {
         let in_scope = self.0.carrier.covers(head.uri.path());
         let candidates = if in_scope { self.0.carrier.read(head) } else { Candidates::default() };
         let kept =
             self.0.hooks.want_head().then(|| Arc::new(OwnedHead::copy(head.method, head.uri, head.headers)));
-        LazySession(Arc::new(Handle::new(Arc::clone(&self.0), in_scope, candidates, kept)))
+        let old = self.0.old.as_ref().filter(|_| in_scope);
+        let old = old.map(|old| Box::new(old.carrier.read(head))).filter(|old| old.len() > 0);
+        LazySession(Arc::new(Handle::new(Arc::clone(&self.0), in_scope, candidates, old, kept)))
     }
 
     /// Ends a request: decides what its session needs. `None` if the session was never loaded.
@@ -88,39 +92,7 @@ impl Engine {
     /// From here on the session refuses writes with [`ErrorKind::Committed`]. Await the [`Commit`] before the
     /// response is sent, since it says which headers the response must carry.
     pub fn finish(&self, session: &LazySession, status: StatusCode) -> Option<Commit> {
-        let handle = &session.0;
-        let server_error = status.is_server_error();
-        let mut state = handle.lock();
-        // Also for a session that is only loaded later, by a task or a body that is still being streamed.
-        state.closed = true;
-        if !handle.loading.initialized() {
-            return None;
-        }
-        let (plan, ticket) = decide(&state.facts(&self.0, server_error));
-        // A commit that a clone of the session is waiting for may owe the browser a cookie: wait for it as well.
-        let busy = handle.committing.available_permits() == 0;
-        if matches!(plan, Plan::Nothing | Plan::Forget) && !busy && state.failure.is_none() {
-            state.owe(ticket);
-            return Some(Commit(Inner::Ready(Some(edits(&self.0, &state)))));
-        }
-        drop(state);
-        let handle = Arc::clone(handle);
-        Some(Commit(Inner::Writing(Box::pin(async move {
-            match commit(&handle, Trigger::Response { server_error }).await {
-                Ok(()) => {}
-                // The changes are dropped and the browser hears nothing: the handler's answer stands.
-                Err(error) if error.kind() == ErrorKind::Gone => {}
-                // An application that recovers has its handler's answer sent, without a cookie.
-                Err(error) => {
-                    event::save_failed(&error);
-                    recover(&handle, error).await?;
-                    let mut edits = HeaderEdits::default();
-                    handle.settings.carrier.vary(&mut edits);
-                    return Ok(edits);
-                }
-            }
-            Ok(edits(&handle.settings, &handle.lock()))
-        }))))
+        finish(&session.0, status)
     }
 
     pub(crate) const fn settings(&self) -> &Arc<Settings> {
@@ -159,6 +131,42 @@ impl fmt::Debug for Engine {
     }
 }
 
+/// Ends a request: see [`Engine::finish`].
+pub(crate) fn finish(handle: &Arc<Handle>, status: StatusCode) -> Option<Commit> {
+    let server_error = status.is_server_error();
+    let mut state = handle.lock();
+    // Also for a session that is only loaded later, by a task or a body that is still being streamed.
+    state.closed = true;
+    if !handle.loading.initialized() {
+        return None;
+    }
+    let (plan, ticket) = decide(&state.facts(&handle.settings, || handle.settings.now(), server_error));
+    // A commit that a clone of the session is waiting for may owe the browser a cookie: wait for it as well.
+    let busy = handle.committing.available_permits() == 0;
+    if matches!(plan, Plan::Nothing | Plan::Forget) && !busy && state.failure.is_none() {
+        state.owe(ticket);
+        return Some(Commit(Inner::Ready(Some(edits(&handle.settings, &state)))));
+    }
+    drop(state);
+    let handle = Arc::clone(handle);
+    Some(Commit(Inner::Writing(Box::pin(async move {
+        match commit(&handle, Trigger::Response { server_error }).await {
+            Ok(()) => {}
+            // The changes are dropped and the browser hears nothing: the handler's answer stands.
+            Err(error) if error.kind() == ErrorKind::Gone => {}
+            // An application that recovers has its handler's answer sent, without a cookie.
+            Err(error) => {
+                event::save_failed(&error);
+                recover(&handle, error).await?;
+                let mut edits = HeaderEdits::default();
+                handle.settings.carrier.vary(&mut edits);
+                return Ok(edits);
+            }
+        }
+        Ok(edits(&handle.settings, &handle.lock()))
+    }))))
+}
+
 /// Makes the header edits for a session as it stands.
 fn edits(settings: &Settings, state: &State) -> HeaderEdits {
     let mut edits = HeaderEdits::default();
@@ -175,10 +183,12 @@ fn edits(settings: &Settings, state: &State) -> HeaderEdits {
                     options: state.record.meta.cookie.as_ref(),
                 };
                 settings.carrier.send(&ticket, &mut edits);
+                take_back_old(settings, state, &mut edits);
             }
         }
         (Ticket::TakeBack, Access::Fresh) => {
-            settings.carrier.take_back(state.taken_back.as_ref(), &mut edits)
+            settings.carrier.take_back(state.taken_back.as_ref(), &mut edits);
+            take_back_old(settings, state, &mut edits);
         }
         (_, Access::Fresh) => {
             if let Some(why) = state.rejected {
@@ -188,6 +198,13 @@ fn edits(settings: &Settings, state: &State) -> HeaderEdits {
         _ => {}
     }
     edits
+}
+
+/// Takes back the ticket of the old format, once its session has moved or ended.
+fn take_back_old(settings: &Settings, state: &State, edits: &mut HeaderEdits) {
+    if let Some(old) = settings.old.as_ref().filter(|_| state.old_ticket) {
+        old.carrier.take_back(None, edits);
+    }
 }
 
 /// Loads the session of a request, once.
@@ -239,42 +256,15 @@ async fn load_once(handle: &Arc<Handle>) -> Result<()> {
     }
     let mut refusal = None;
     for at in 0..handle.candidates.len() {
-        let Some(ticket) = settings.carrier.verify(&handle.candidates, at) else {
-            event::hostile_cookie();
-            handle.lock().rejected = Some(Rejection::Forged);
-            continue;
-        };
-        let key = settings.profile.keys.key(&ticket.id)?;
-        let found = match ticket.record {
-            Some(bytes) => Some(bytes),
-            None => settings.backend.get(&key).await?,
-        };
-        let Some(bytes) = found else {
-            event::unknown(&key);
-            continue;
-        };
-        match settings.profile.records.decode(&key, &bytes) {
-            Ok(Decoded::Session(record)) if over(settings, record.meta.deadline) => event::unknown(&key),
-            Ok(Decoded::Session(record)) => {
-                {
-                    let mut state = handle.lock();
-                    state.install(Stored { id: ticket.id, key: key.clone(), bytes }, record);
-                    state.old_signature = ticket.reissue;
-                }
-                if is_valid(handle).await? {
-                    return Ok(());
-                }
-                event::invalid(&key);
-                handle.lock().rejected = Some(Rejection::Invalid);
-            }
-            Ok(Decoded::Tombstone) => {
-                event::moved(&key);
-                refusal = Some(Refusal::Moved);
-            }
-            Err(error) => {
-                event::corrupt(&key, &error);
-                refusal = refusal.or(Some(Refusal::Corrupt));
-            }
+        if try_ticket(handle, Home::Own, at, &mut refusal).await? {
+            return Ok(());
+        }
+    }
+    let old = handle.old_candidates.as_ref().map_or(0, |old| old.len());
+    for at in 0..old {
+        if refusal.is_none() && Box::pin(try_ticket(handle, Home::Old, at, &mut refusal)).await? {
+            handle.lock().old_ticket = true;
+            return Ok(());
         }
     }
     let blank = handle.blank();
@@ -283,6 +273,62 @@ async fn load_once(handle: &Arc<Handle>) -> Result<()> {
         None => handle.lock().start_over(blank),
     }
     Ok(())
+}
+
+/// Looks up one candidate, and installs the session it leads to; `false` if it leads to none.
+async fn try_ticket(
+    handle: &Arc<Handle>,
+    home: Home,
+    at: usize,
+    refusal: &mut Option<Refusal>,
+) -> Result<bool> {
+    let settings = &handle.settings;
+    let (carrier, wire, candidates) = match (home, &settings.old, &handle.old_candidates) {
+        (Home::Old, Some(old), Some(candidates)) => (&old.carrier, &old.wire, &**candidates),
+        _ => (&settings.carrier, &settings.profile, &handle.candidates),
+    };
+    let Some(ticket) = carrier.verify(candidates, at) else {
+        event::hostile_cookie();
+        if home == Home::Own {
+            handle.lock().rejected = Some(Rejection::Forged);
+        }
+        return Ok(false);
+    };
+    let key = wire.keys.key(&ticket.id)?;
+    let found = match ticket.record {
+        Some(bytes) => Some(bytes),
+        None => settings.backend_of(home).get(&key).await?,
+    };
+    let Some(bytes) = found else {
+        event::unknown(&key);
+        return Ok(false);
+    };
+    let stored = Stored { id: ticket.id, key, bytes, home };
+    match settings.decode(&stored, &stored.bytes) {
+        Ok(Decoded::Session(record)) if over(settings, record.meta.deadline) => event::unknown(&stored.key),
+        Ok(Decoded::Session(record)) => {
+            let key = stored.key.clone();
+            {
+                let mut state = handle.lock();
+                state.install(stored, record);
+                state.old_signature = ticket.reissue;
+            }
+            if is_valid(handle).await? {
+                return Ok(true);
+            }
+            event::invalid(&key);
+            handle.lock().rejected = Some(Rejection::Invalid);
+        }
+        Ok(Decoded::Tombstone) => {
+            event::moved(&stored.key);
+            *refusal = Some(Refusal::Moved);
+        }
+        Err(error) => {
+            event::corrupt(&stored.key, &error);
+            *refusal = refusal.or(Some(Refusal::Corrupt));
+        }
+    }
+    Ok(false)
 }
 
 /// Asks the application whether the session just installed may be used.
@@ -306,6 +352,16 @@ pub struct Commit(Inner);
 enum Inner {
     Ready(Option<HeaderEdits>),
     Writing(Pin<Box<dyn Future<Output = Result<HeaderEdits>> + Send>>),
+}
+
+impl Commit {
+    /// Returns the edits if there is nothing to wait for, once.
+    pub(crate) fn take_ready(&mut self) -> Option<HeaderEdits> {
+        match &mut self.0 {
+            Inner::Ready(edits) => edits.take(),
+            Inner::Writing(_) => None,
+        }
+    }
 }
 
 impl Future for Commit {

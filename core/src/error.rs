@@ -106,9 +106,14 @@ impl fmt::Display for ErrorKind {
 /// No error may hold an id, a key, a payload or a password: not in its hint and not in its source. A driver
 /// error that quotes any of them is described, not attached.
 ///
-/// Cloning is cheap: the source is shared.
+/// Cloning is cheap: the source is shared. It is one pointer wide, so that a result is hardly larger than what it holds
+/// when nothing fails.
 #[derive(Clone)]
-pub struct Error {
+pub struct Error(Box<Parts>);
+
+/// What an error says, apart from it: results are moved around with every request, and errors are rare.
+#[derive(Clone)]
+struct Parts {
     kind: ErrorKind,
     operation: Option<&'static str>,
     store: Option<&'static str>,
@@ -120,75 +125,76 @@ pub struct Error {
 impl Error {
     /// Creates an error of `kind` that says nothing more yet.
     #[must_use]
-    pub const fn new(kind: ErrorKind) -> Self {
-        Self { kind, operation: None, store: None, field: None, hint: None, source: None }
+    #[cold]
+    pub fn new(kind: ErrorKind) -> Self {
+        Self(Box::new(Parts { kind, operation: None, store: None, field: None, hint: None, source: None }))
     }
 
     /// Creates an [`ErrorKind::Config`] error: `field` as the user writes it (`"cookie.path"`), and the cure.
     #[must_use]
     pub fn config(field: &'static str, cure: impl Into<Cow<'static, str>>) -> Self {
         let mut error = Self::new(ErrorKind::Config);
-        error.field = Some(field);
-        error.hint = Some(cure.into());
+        error.0.field = Some(field);
+        error.0.hint = Some(cure.into());
         error
     }
 
     /// Names the operation that failed, as the contract calls it: `"get"`, `"replace"`. A name already set stays.
     #[must_use]
     pub fn operation(mut self, operation: &'static str) -> Self {
-        self.operation.get_or_insert(operation);
+        self.0.operation.get_or_insert(operation);
         self
     }
 
     /// Names the store that failed: `"redis"`. A name already set stays.
     #[must_use]
     pub fn store(mut self, store: &'static str) -> Self {
-        self.store.get_or_insert(store);
+        self.0.store.get_or_insert(store);
         self
     }
 
     /// Says what to do next, in lower case and without a final stop.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
-        self.hint = Some(hint.into());
+        self.0.hint = Some(hint.into());
         self
     }
 
     /// Attaches the error that caused this one. It must not quote an id, a key, a payload or a password.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.source = Some(Arc::from(source.into()));
+        self.0.source = Some(Arc::from(source.into()));
         self
     }
 
     /// Returns what went wrong.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
-        self.kind
+        self.0.kind
     }
 
     /// Returns the operation that failed, if it was named.
     #[must_use]
     pub const fn failed_operation(&self) -> Option<&'static str> {
-        self.operation
+        self.0.operation
     }
 
     /// Returns the store that failed, if it was named.
     #[must_use]
     pub const fn failed_store(&self) -> Option<&'static str> {
-        self.store
+        self.0.store
     }
 
     /// Returns the configuration field at fault, for [`ErrorKind::Config`].
     #[must_use]
     pub const fn field(&self) -> Option<&'static str> {
-        self.field
+        self.0.field
     }
 
     /// Returns whether the same call may succeed if it is made again later, unchanged.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
-        self.kind.is_retryable()
+        self.0.kind.is_retryable()
     }
 }
 
@@ -201,20 +207,20 @@ impl From<ErrorKind> for Error {
 /// One line: `operation on store: kind: hint or source`.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.operation, self.store) {
+        match (self.0.operation, self.0.store) {
             (Some(operation), Some(store)) => write!(f, "{operation} on {store}: ")?,
             (Some(operation), None) => write!(f, "{operation}: ")?,
             (None, Some(store)) => write!(f, "{store}: ")?,
             (None, None) => {}
         }
-        f.write_str(self.kind.as_str())?;
-        if let Some(field) = self.field {
+        f.write_str(self.0.kind.as_str())?;
+        if let Some(field) = self.0.field {
             write!(f, ": {field}")?;
         }
-        if let Some(hint) = &self.hint {
+        if let Some(hint) = &self.0.hint {
             write!(f, ": {hint}")?;
         }
-        if let Some(source) = &self.source {
+        if let Some(source) = &self.0.source {
             write!(f, ": {source}")?;
         }
         Ok(())
@@ -224,20 +230,20 @@ impl fmt::Display for Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Error");
-        debug.field("kind", &self.kind);
-        if let Some(operation) = self.operation {
+        debug.field("kind", &self.0.kind);
+        if let Some(operation) = self.0.operation {
             debug.field("operation", &operation);
         }
-        if let Some(store) = self.store {
+        if let Some(store) = self.0.store {
             debug.field("store", &store);
         }
-        if let Some(field) = self.field {
+        if let Some(field) = self.0.field {
             debug.field("field", &field);
         }
-        if let Some(hint) = &self.hint {
+        if let Some(hint) = &self.0.hint {
             debug.field("hint", hint);
         }
-        if let Some(source) = &self.source {
+        if let Some(source) = &self.0.source {
             debug.field("source", source);
         }
         debug.finish()
@@ -246,7 +252,7 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
     }
 }
 

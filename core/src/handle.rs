@@ -14,9 +14,10 @@ use crate::{
     error::{Error, ErrorKind, Result},
     hooks::OwnedHead,
     id::{Key, SessionId},
+    migrate::Home,
     oplog::{Op, OpLog, replay},
     plan::{Facts, Save, Standing, Ticket},
-    record::{Decoded, Meta, Record},
+    record::{Decoded, Meta, Millis, Record},
 };
 
 /// How often a closure is run again because somebody wrote in between.
@@ -35,6 +36,8 @@ pub(crate) struct Handle {
     /// The request is within the cookie's path.
     pub(crate) in_scope: bool,
     pub(crate) candidates: Candidates,
+    /// Tickets of the format that sessions move away from.
+    pub(crate) old_candidates: Option<Box<Candidates>>,
     /// The request, where a hook wants to see it.
     pub(crate) head: Option<Arc<OwnedHead>>,
     /// A stand-in that `before_save` is given: it is read and written, never committed.
@@ -69,9 +72,12 @@ pub(crate) struct State {
     /// What commits so far owe the browser.
     pub(crate) ticket: Ticket,
     pub(crate) destroyed: bool,
+    /// The session came with a ticket of the old format, which is to be taken back.
+    pub(crate) old_ticket: bool,
     /// The cookie options of the destroyed session, for the removal of its cookie.
     pub(crate) taken_back: Option<CookieOptions>,
-    pub(crate) doubt: Option<Doubt>,
+    /// Boxed, as most requests have none: it would be a quarter of every handle.
+    pub(crate) doubt: Option<Box<Doubt>>,
     /// A change that could not be made where nobody could be told. The next commit tells.
     pub(crate) failure: Option<Error>,
     /// The response is being committed: writes come too late.
@@ -91,6 +97,7 @@ pub(crate) struct Stored {
     pub(crate) id: SessionId,
     pub(crate) key: Key,
     pub(crate) bytes: Bytes,
+    pub(crate) home: Home,
 }
 
 /// Why a session may be read (as an empty one) but not written.
@@ -139,10 +146,12 @@ pub(crate) struct Attempt {
 }
 
 impl Handle {
+    #[inline]
     pub(crate) fn new(
         settings: Arc<Settings>,
         in_scope: bool,
         candidates: Candidates,
+        old_candidates: Option<Box<Candidates>>,
         head: Option<Arc<OwnedHead>>,
     ) -> Self {
         let state = State {
@@ -159,6 +168,7 @@ impl Handle {
             save: Save::default(),
             ticket: Ticket::Keep,
             destroyed: false,
+            old_ticket: false,
             taken_back: None,
             doubt: None,
             failure: None,
@@ -168,6 +178,7 @@ impl Handle {
             settings,
             in_scope,
             candidates,
+            old_candidates,
             head,
             detached: false,
             loading: OnceCell::new(),
@@ -183,7 +194,7 @@ impl Handle {
     /// Makes a stand-in of this session that shows `record`, for a hook to read and write.
     pub(crate) fn detached(&self, access: Access, record: Record) -> Self {
         let mut handle =
-            Self::new(Arc::clone(&self.settings), true, Candidates::default(), self.head.clone());
+            Self::new(Arc::clone(&self.settings), true, Candidates::default(), None, self.head.clone());
         handle.detached = true;
         let state = handle.state.get_mut();
         state.access = access;
@@ -248,8 +259,7 @@ impl Handle {
             Access::Stored(stored) => Some(stored.clone()),
             Access::Fresh | Access::Refused(_) => None,
         };
-        let records = &self.settings.profile.records;
-        match stored.map(|stored| records.decode(&stored.key, &stored.bytes)).transpose()? {
+        match stored.map(|stored| self.settings.decode(&stored, &stored.bytes)).transpose()? {
             Some(Decoded::Session(record)) => self.rebase(&record),
             Some(Decoded::Tombstone) | None => self.rebase(&self.blank()),
         }
@@ -327,7 +337,12 @@ impl State {
 
     /// Whether there is something a commit could write.
     pub(crate) fn has_changes(&self) -> bool {
-        !self.log.is_empty() || self.next_id.is_some()
+        !self.log.is_empty() || self.next_id.is_some() || self.is_old()
+    }
+
+    /// Whether the session is still where it is to move away from.
+    pub(crate) fn is_old(&self) -> bool {
+        matches!(&self.access, Access::Stored(stored) if stored.home == Home::Old)
     }
 
     /// Notes what the browser must hear. A later word replaces an earlier one.
@@ -345,7 +360,12 @@ impl State {
     }
 
     /// Collects what [`decide`](crate::plan::decide) needs.
-    pub(crate) fn facts(&self, settings: &Settings, server_error: bool) -> Facts {
+    pub(crate) fn facts(
+        &self,
+        settings: &Settings,
+        now: impl FnOnce() -> Millis,
+        server_error: bool,
+    ) -> Facts {
         let standing = match self.access {
             Access::Fresh => Standing::Fresh,
             Access::Stored(_) => Standing::Stored,
@@ -353,7 +373,7 @@ impl State {
         };
         // Without a stored session there is no idle time to renew; the clock is not even read.
         let renewal_due =
-            standing == Standing::Stored && !self.renewed && settings.renewal_due(&self.record.meta);
+            standing == Standing::Stored && !self.renewed && settings.renewal_due(&self.record.meta, now);
         let silent = settings.profile.renewal.in_silence && !settings.rolling;
         let endless = self.record.meta.cookie.and_then(|own| own.browser_session);
         let endless = endless.unwrap_or(settings.profile.endless_cookie);
@@ -361,7 +381,8 @@ impl State {
             standing,
             changed: self.changed,
             empty: self.record.data.is_empty() && self.record.meta.user.is_none(),
-            new_id: self.next_id.is_some(),
+            // A session of the old home moves whenever it is saved.
+            new_id: self.next_id.is_some() || self.is_old(),
             cookie_stale: self.cookie_stale,
             renewal_due,
             writes_renew: settings.profile.renewal.every_write,

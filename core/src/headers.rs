@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CACHE_CONTROL, COOKIE, SET_COOKIE, VARY},
+    header::{CACHE_CONTROL, COOKIE, Entry, SET_COOKIE, VARY},
 };
 use smallvec::SmallVec;
 
@@ -67,10 +67,16 @@ impl HeaderEdits {
         for (name, value) in self.secrets {
             headers.insert(name, value);
         }
-        if let Some(vary) = vary
-            && !varies_on(headers, &vary)
-        {
-            headers.append(VARY, named(vary));
+        let Some(vary) = vary else { return };
+        match headers.entry(VARY) {
+            Entry::Vacant(there) => {
+                there.insert(named(vary));
+            }
+            Entry::Occupied(mut there) => {
+                if !there.iter().any(|line| names(line, &vary)) {
+                    there.append(named(vary));
+                }
+            }
         }
     }
 
@@ -123,14 +129,12 @@ fn named(name: HeaderName) -> HeaderValue {
     if name == COOKIE { HeaderValue::from_static("Cookie") } else { HeaderValue::from(name) }
 }
 
-/// Tells whether `Vary` names the header or `*` already (RFC 9110, section 12.5.5).
-fn varies_on(headers: &HeaderMap, name: &HeaderName) -> bool {
-    headers.get_all(VARY).iter().any(|line| {
-        line.as_bytes()
-            .split(|&byte| byte == b',')
-            .map(<[u8]>::trim_ascii)
-            .any(|field| field == b"*" || field.eq_ignore_ascii_case(name.as_str().as_bytes()))
-    })
+/// Tells whether a line of `Vary` names the header or `*` (RFC 9110, section 12.5.5).
+fn names(line: &HeaderValue, name: &HeaderName) -> bool {
+    line.as_bytes()
+        .split(|&byte| byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .any(|field| field == b"*" || field.eq_ignore_ascii_case(name.as_str().as_bytes()))
 }
 
 /// Takes out the headers that a CDN or a reverse proxy obeys instead of `Cache-Control`.

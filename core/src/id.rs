@@ -30,7 +30,7 @@ const FINGERPRINT_DOMAIN: &[u8] = b"cloakroom/1/log\0";
 /// A native id is 256 bits from the operating system's random source, written as 43 characters of base64url
 /// (RFC 4648, section 5, without padding). It never reaches a store, a log line or an error; `Debug` shows a short
 /// hash. The text is wiped from memory when the value is dropped, as far as that can be done.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct SessionId(SmallVec<[u8; 48]>);
 
 impl SessionId {
@@ -92,6 +92,13 @@ impl SessionId {
     }
 }
 
+// By hand, here and for keys: the derived one copies byte by byte.
+impl Clone for SessionId {
+    fn clone(&self) -> Self {
+        Self(SmallVec::from_slice(&self.0))
+    }
+}
+
 impl Drop for SessionId {
     fn drop(&mut self) {
         self.0.as_mut_slice().zeroize();
@@ -108,7 +115,7 @@ impl fmt::Debug for SessionId {
 ///
 /// A store never parses a key and never lets it become SQL, a glob or an operator. Keys compare and sort bytewise.
 /// `Debug` shows a short hash, since some wire formats put the id itself into the key.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(SmallVec<[u8; 64]>);
 
 impl Key {
@@ -147,6 +154,12 @@ impl Key {
     pub fn fingerprint(&self) -> Fingerprint {
         let digest = Sha256::new().chain_update(FINGERPRINT_DOMAIN).chain_update(&self.0).finalize();
         Fingerprint([digest[0], digest[1], digest[2], digest[3]])
+    }
+}
+
+impl Clone for Key {
+    fn clone(&self) -> Self {
+        Self(SmallVec::from_slice(&self.0))
     }
 }
 

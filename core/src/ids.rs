@@ -18,18 +18,18 @@ const MIN_BITS: f64 = 128.0;
 type Generate = dyn Fn() -> Pin<Box<dyn Future<Output = Result<String>> + Send>> + Send + Sync;
 
 /// What every id of an application looks like: so many characters of an alphabet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IdShape {
     length: usize,
-    /// Bit n: the ASCII character n is allowed.
-    alphabet: u128,
+    /// For each byte whether it is allowed: every request with a cookie asks this for each of its characters.
+    alphabet: [bool; 256],
 }
 
 impl IdShape {
     /// 43 characters of base64url.
     pub(crate) const NATIVE: Self = Self {
         length: ID_CHARS,
-        alphabet: mask(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"),
+        alphabet: alphabet_of(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"),
     };
 
     pub(crate) const fn length(&self) -> usize {
@@ -38,7 +38,9 @@ impl IdShape {
 
     /// Tells whether `text` could be an id.
     pub(crate) fn fits(&self, text: &[u8]) -> bool {
-        text.len() == self.length && text.iter().all(|&byte| byte < 128 && self.alphabet >> byte & 1 == 1)
+        // All of them, whatever the first is: without a way out in the middle this is one load a character.
+        text.len() == self.length
+            && text.iter().fold(true, |fits, byte| fits & self.alphabet[usize::from(*byte)])
     }
 
     /// Reads an id. Anything malformed is no id, never an error.
@@ -47,13 +49,20 @@ impl IdShape {
     }
 }
 
-const fn mask(characters: &[u8]) -> u128 {
-    let (mut mask, mut at) = (0, 0);
+/// Shows the length: the alphabet is a long row of yes and no.
+impl fmt::Debug for IdShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdShape").field("length", &self.length).finish_non_exhaustive()
+    }
+}
+
+const fn alphabet_of(characters: &[u8]) -> [bool; 256] {
+    let (mut alphabet, mut at) = ([false; 256], 0);
     while at < characters.len() {
-        mask |= 1 << characters[at];
+        alphabet[characters[at] as usize] = true;
         at += 1;
     }
-    mask
+    alphabet
 }
 
 /// The source of new ids: the operating system, or a function of the user's.
@@ -75,8 +84,9 @@ impl IdSource {
                     .into(),
             );
         }
-        let alphabet = mask(alphabet.as_bytes());
-        let bits = f64::from(alphabet.count_ones()).log2() * length as f64;
+        let alphabet = alphabet_of(alphabet.as_bytes());
+        let characters = alphabet.iter().filter(|allowed| **allowed).count();
+        let bits = (characters as f64).log2() * length as f64;
         if bits.is_nan() || bits < MIN_BITS {
             return wrong(format!(
                 "an id must have at least {MIN_BITS} bits; this alphabet and length give {bits:.0}"

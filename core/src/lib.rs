@@ -39,6 +39,7 @@ mod hooks;
 mod id;
 mod ids;
 mod keyring;
+mod migrate;
 mod no_store;
 mod oplog;
 mod plan;

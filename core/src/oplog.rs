@@ -10,23 +10,20 @@ use smallvec::SmallVec;
 
 use crate::{
     cookie::CookieOptions,
-    document::Document,
+    document::{Document, Pair},
     error::{Error, ErrorKind, Result},
     record::{Meta, Millis, Record},
 };
 
-/// Takes the raw JSON under a key, if any, and returns what shall be there.
-pub(crate) type Change = Box<dyn Fn(Option<&str>) -> Result<Arc<str>> + Send>;
+/// Takes the raw JSON under a key, if any, and returns the key with what shall be there.
+pub(crate) type Change = Box<dyn Fn(Option<&str>) -> Result<Pair> + Send>;
 
 /// Changes any part of the data.
 pub(crate) type Edit = Box<dyn Fn(&mut Document) -> Result<bool> + Send>;
 
 /// One change of a session.
 pub(crate) enum Op {
-    Set {
-        key: Arc<str>,
-        value: Arc<str>,
-    },
+    Set(Pair),
     Remove {
         key: Arc<str>,
     },
@@ -55,7 +52,7 @@ impl Op {
     pub(crate) fn apply(&self, record: &mut Record) -> Result<bool> {
         let Record { meta, data } = record;
         match self {
-            Self::Set { key, value } => Ok(data.set(key, Arc::clone(value))),
+            Self::Set(pair) => Ok(data.set(pair)),
             Self::Remove { key } => Ok(data.remove(key)),
             Self::Clear => Ok(data.clear()),
             Self::Restart { now, deadline } => {
@@ -64,8 +61,8 @@ impl Op {
                 Ok(true)
             }
             Self::Update { key, change } => {
-                let value = guarded(|| change(data.get(key)))?;
-                Ok(data.set(key, value))
+                let pair = guarded(|| change(data.get(key)))?;
+                Ok(data.set(&pair))
             }
             Self::Edit(edit) => guarded(|| edit(data)),
             Self::Ttl(ttl) => Ok(meta.ttl.replace(*ttl) != Some(*ttl)),
@@ -96,7 +93,7 @@ fn guarded<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
 impl fmt::Debug for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Set { .. } => "Set",
+            Self::Set(_) => "Set",
             Self::Remove { .. } => "Remove",
             Self::Clear => "Clear",
             Self::Restart { .. } => "Restart",
@@ -181,7 +178,7 @@ mod tests {
     }
 
     fn set(key: &str, value: &str) -> Op {
-        Op::Set { key: key.into(), value: value.into() }
+        Op::Set(Pair::new(key, value))
     }
 
     #[test]
@@ -192,7 +189,7 @@ mod tests {
         log.push(set("b", "2"));
         log.push(Op::Update {
             key: "b".into(),
-            change: Box::new(|old| Ok(format!("[{}]", old.unwrap()).into())),
+            change: Box::new(|old| Ok(Pair::new("b", &format!("[{}]", old.unwrap())))),
         });
         let mut record = record();
         assert!(replay(&log.ops, &mut record).unwrap());

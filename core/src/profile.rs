@@ -24,7 +24,10 @@ use crate::{
 /// [`native`](Self::native) is Cloakroom's own and the default. Another one makes this program share live sessions with
 /// programs that know that format alone: see [`Builder::profile`](crate::Builder::profile).
 #[derive(Clone)]
-pub struct Profile(Arc<dyn Format>);
+pub struct Profile {
+    format: Arc<dyn Format>,
+    cookie: Option<CookieConfig>,
+}
 
 impl Profile {
     /// Returns Cloakroom's own format: keys are hashes of ids, records are versioned JSON objects, and a use renews a
@@ -44,15 +47,24 @@ impl Profile {
     /// ```
     #[must_use]
     pub fn default_cookie(&self) -> CookieConfig {
-        self.0.cookie()
+        self.cookie.clone().unwrap_or_else(|| self.format.cookie())
+    }
+
+    /// Sets the cookie of this profile, for programs that use the format with another one.
+    ///
+    /// [`Builder::cookie`](crate::Builder::cookie) is stronger.
+    #[must_use]
+    pub fn with_cookie(mut self, cookie: CookieConfig) -> Self {
+        self.cookie = Some(cookie);
+        self
     }
 
     pub(crate) fn of(format: impl Format + 'static) -> Self {
-        Self(Arc::new(format))
+        Self { format: Arc::new(format), cookie: None }
     }
 
     pub(crate) fn format(&self) -> &dyn Format {
-        &*self.0
+        &*self.format
     }
 }
 
@@ -65,7 +77,7 @@ impl Default for Profile {
 /// Shows the format's name and no secret.
 impl fmt::Debug for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Profile({})", self.0.name())
+        write!(f, "Profile({})", self.format.name())
     }
 }
 

@@ -1,6 +1,15 @@
 //! The native record: what is stored for a session, as a JSON object that `redis-cli` and `psql` can show.
 
-use std::{borrow::Cow, fmt, marker::PhantomData, str, sync::Arc};
+use std::{
+    borrow::Cow,
+    fmt,
+    marker::PhantomData,
+    str,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use bytes::Bytes;
 use serde::{
@@ -12,7 +21,7 @@ use smallvec::SmallVec;
 
 use crate::{
     cookie::CookieOptions,
-    document::{Document, MAX_KEYS, json_string},
+    document::{Document, JsonString, MAX_KEYS, json_string},
     error::{Error, ErrorKind, Result},
     scan::{Quoted, Scanner},
 };
@@ -21,7 +30,7 @@ use crate::{
 const VERSION: u64 = 1;
 
 /// What stands between the values of a record, in the order of their writing. The first tells the [`VERSION`].
-const START: &[u8] = br#"{"v":1,"nonce":"#;
+const START: &[u8] = br#"{"v":1,"nonce":""#;
 const CREATED: &[u8] = br#","created":"#;
 const RENEWED: &[u8] = br#","renewed":"#;
 const DEADLINE: &[u8] = br#","deadline":"#;
@@ -85,8 +94,9 @@ pub(crate) enum Decoded {
 /// write, since such a call costs more than everything else a write does here.
 #[derive(Debug)]
 pub(crate) struct NonceSource {
-    prefix: u64,
-    counter: std::sync::atomic::AtomicU64,
+    /// 16 hexadecimal digits and a point.
+    prefix: Box<[u8]>,
+    counter: AtomicU64,
 }
 
 impl NonceSource {
@@ -97,11 +107,16 @@ impl NonceSource {
                 .hint("the operating system gave no random bytes")
                 .with_source(error.to_string())
         })?;
-        Ok(Self { prefix, counter: std::sync::atomic::AtomicU64::new(0) })
+        Ok(Self::from_parts(prefix, 0))
     }
 
-    fn next(&self) -> (u64, u64) {
-        (self.prefix, self.counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+    fn from_parts(prefix: u64, counter: u64) -> Self {
+        let prefix = format!("{prefix:016x}.").into_bytes().into();
+        Self { prefix, counter: AtomicU64::new(counter) }
+    }
+
+    fn next(&self) -> u64 {
+        self.counter.fetch_add(1, Relaxed)
     }
 }
 
@@ -110,28 +125,27 @@ impl NonceSource {
 /// # Errors
 /// [`ErrorKind::TooLarge`] when the record would be longer than `limit` bytes or has more than 1,024 keys.
 pub(crate) fn encode(meta: &Meta, data: &Document, nonces: &NonceSource, limit: usize) -> Result<Bytes> {
-    let mut head = Head::new();
-    write_start(&mut head, nonces);
-    head.extend_from_slice(CREATED);
-    write_integer(&mut head, meta.created);
-    head.extend_from_slice(RENEWED);
-    write_integer(&mut head, meta.renewed);
-    if let Some(deadline) = meta.deadline {
-        head.extend_from_slice(DEADLINE);
-        write_integer(&mut head, deadline);
-    }
-    if let Some(ttl) = meta.ttl {
-        head.extend_from_slice(TTL);
-        write_integer(&mut head, ttl);
-    }
-    if let Some(cookie) = &meta.cookie {
-        head.extend_from_slice(COOKIE);
-        // Three plain values: nothing of them can fail to become JSON.
-        let _ = serde_json::to_writer(&mut head, cookie);
-    }
+    let [mut count, mut created, mut renewed, mut deadline, mut ttl] = [itoa::Buffer::new(); 5];
+    let count = count.format(nonces.next());
+    let (created, renewed) = (created.format(meta.created), renewed.format(meta.renewed));
+    let deadline = meta.deadline.map(|time| deadline.format(time));
+    let ttl = meta.ttl.map(|time| ttl.format(time));
+    // Three plain values: nothing of them can fail to become JSON.
+    let cookie = meta.cookie.as_ref().map(|cookie| serde_json::to_string(cookie).unwrap_or_default());
     let user = meta.user.as_deref().map(json_string);
-    let size = head.len()
-        + user.as_ref().map_or(0, |user| USER.len() + user.len())
+    let optional = |name: &[u8], value: Option<usize>| value.map_or(0, |value| name.len() + value);
+    let size = START.len()
+        + nonces.prefix.len()
+        + count.len()
+        + 1
+        + CREATED.len()
+        + created.len()
+        + RENEWED.len()
+        + renewed.len()
+        + optional(DEADLINE, deadline.map(str::len))
+        + optional(TTL, ttl.map(str::len))
+        + optional(COOKIE, cookie.as_ref().map(String::len))
+        + optional(USER, user.as_ref().map(JsonString::len))
         + DATA.len()
         + data.json_len()
         + 1;
@@ -143,7 +157,20 @@ pub(crate) fn encode(meta: &Meta, data: &Document, nonces: &NonceSource, limit: 
     }
     // Of exactly the final size, so that turning it into `Bytes` allocates nothing more.
     let mut out = Vec::with_capacity(size);
-    out.extend_from_slice(&head);
+    out.extend_from_slice(START);
+    out.extend_from_slice(&nonces.prefix);
+    out.extend_from_slice(count.as_bytes());
+    out.push(b'"');
+    out.extend_from_slice(CREATED);
+    out.extend_from_slice(created.as_bytes());
+    out.extend_from_slice(RENEWED);
+    out.extend_from_slice(renewed.as_bytes());
+    for (name, value) in [(DEADLINE, deadline), (TTL, ttl), (COOKIE, cookie.as_deref())] {
+        if let Some(value) = value {
+            out.extend_from_slice(name);
+            out.extend_from_slice(value.as_bytes());
+        }
+    }
     if let Some(user) = user {
         out.extend_from_slice(USER);
         user.write(&mut out);
@@ -157,46 +184,9 @@ pub(crate) fn encode(meta: &Meta, data: &Document, nonces: &NonceSource, limit: 
 
 /// Encodes the tombstone that `cycle_id` leaves under the old key.
 pub(crate) fn encode_tombstone(nonces: &NonceSource, now: Millis) -> Bytes {
-    let mut out = Head::new();
-    write_start(&mut out, nonces);
-    out.extend_from_slice(MOVED);
-    write_integer(&mut out, now);
-    out.push(b'}');
-    Bytes::copy_from_slice(&out)
-}
-
-/// Everything of a record that comes before its user and its data.
-type Head = SmallVec<[u8; 256]>;
-
-/// Writes a record up to the end of its nonce.
-fn write_start(out: &mut Head, nonces: &NonceSource) {
-    let (prefix, count) = nonces.next();
-    out.extend_from_slice(START);
-    out.push(b'"');
-    write_number::<16>(out, prefix, 16);
-    out.push(b'.');
-    write_number::<16>(out, count, 1);
-    out.push(b'"');
-}
-
-fn write_integer(out: &mut Head, number: u64) {
-    write_number::<10>(out, number, 1);
-}
-
-/// Writes a number with at least so many digits. The machinery of `write!` costs more than the rest of a small record.
-fn write_number<const RADIX: u64>(out: &mut Head, number: u64, width: usize) {
-    // Filled from the end. The largest number has 20 digits with a radix of 10, and there is no smaller radix.
-    let (mut digits, mut left, mut start) = ([b'0'; 20], number, 20);
-    for (place, digit) in digits.iter_mut().enumerate().rev() {
-        let value = (left % RADIX) as u8;
-        *digit = value + if value < 10 { b'0' } else { b'a' - 10 };
-        left /= RADIX;
-        start = place;
-        if left == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.get(start.min(20 - width)..).unwrap_or_default());
+    let [mut count, mut moved] = [itoa::Buffer::new(); 2];
+    let count = count.format(nonces.next()).as_bytes();
+    [START, &nonces.prefix, count, b"\"", MOVED, moved.format(now).as_bytes(), b"}"].concat().into()
 }
 
 /// Decodes stored bytes.
@@ -205,7 +195,8 @@ fn write_number<const RADIX: u64>(out: &mut Head, number: u64, width: usize) {
 /// [`ErrorKind::Corrupt`] when they are longer than `limit`, nested too deeply, of an unknown version, or not a
 /// record at all. The hint says which; nothing of the bytes is quoted.
 pub(crate) fn decode(bytes: &Bytes, limit: usize) -> Result<Decoded> {
-    if bytes.len() > limit {
+    // Places in a document have 32 bits.
+    if bytes.len() > limit || u32::try_from(bytes.len()).is_err() {
         return Err(corrupt("the stored record is larger than the limit"));
     }
     if bytes.starts_with(&ENCRYPTED) {
@@ -223,69 +214,67 @@ pub(crate) fn decode(bytes: &Bytes, limit: usize) -> Result<Decoded> {
 /// `None` when anything is otherwise, be it wrong or only unusual: [`decode_any`] is then the judge. What is taken here
 /// it would take too, to the same effect.
 fn decode_own(bytes: &Bytes) -> Option<Record> {
-    // Checked as a whole: piece by piece takes longer.
-    let mut scan = Scanner::new(str::from_utf8(bytes).ok()?);
+    // Checked as a whole: piece by piece takes longer. Most records are ASCII, which is quicker to see.
+    if !bytes.is_ascii() && str::from_utf8(bytes).is_err() {
+        return None;
+    }
+    let mut scan = Scanner::new(bytes);
     if !scan.eat(START) {
         return None;
     }
-    scan.string()?;
+    scan.string_end()?;
     let created = if scan.eat(CREATED) { scan.integer()? } else { return None };
     let renewed = if scan.eat(RENEWED) { scan.integer()? } else { return None };
     let deadline = if scan.eat(DEADLINE) { Some(scan.integer()?) } else { None };
     let ttl = if scan.eat(TTL) { Some(scan.integer()?) } else { None };
     let cookie =
-        if scan.eat(COOKIE) { Some(serde_json::from_str(scan.value(MAX_DEPTH - 1)?).ok()?) } else { None };
+        if scan.eat(COOKIE) { Some(serde_json::from_slice(scan.value(MAX_DEPTH - 1)?).ok()?) } else { None };
     let user = if scan.eat(USER) { Some(Box::from(&*unquote(scan.string()?)?)) } else { None };
     if !scan.eat(DATA) {
         return None;
     }
-    let entries = scan_entries(&mut scan)?;
+    let data = scan_data(&mut scan, bytes)?;
     if !scan.eat(b"}") || !scan.is_done() {
         return None;
     }
     let meta = Meta { created, renewed, deadline, ttl, user, cookie, extra: None };
-    Some(Record { meta, data: document(bytes, entries)? })
+    Some(Record { meta, data })
 }
 
-/// Takes the data object.
+/// Takes the data object out of `bytes`, which are what is scanned.
 ///
-/// `None` when it is none, has spaces around its keys and values, or more keys than are allowed.
-fn scan_entries<'a>(scan: &mut Scanner<'a>) -> Option<Entries<'a>> {
-    let mut entries = SmallVec::new();
+/// `None` when it is none, has spaces around its keys and values, more keys than are allowed, or one of them twice.
+fn scan_data(scan: &mut Scanner<'_>, bytes: &Bytes) -> Option<Document> {
     if scan.eat(b"{}") {
-        return Some(Entries(entries));
+        return Some(Document::default());
     }
+    // Room for as many keys as there can well be. Most sessions have few.
+    let mut data = Document::over(bytes.clone(), (bytes.len() / 48).clamp(4, 32));
     let mut before: &[u8] = b"{";
     while scan.eat(before) {
-        let key = unquote(scan.string()?)?;
-        if !scan.eat(b":") || entries.len() == MAX_KEYS {
+        let start = scan.at();
+        let key = scan.string()?;
+        if !scan.eat(b":") || data.len() == MAX_KEYS {
             return None;
         }
+        let value_start = scan.at();
         // Two containers are open around it: the record and its data.
-        entries.push((key, scan.value(MAX_DEPTH - 2)?));
+        let value = scan.value(MAX_DEPTH - 2)?;
+        match key {
+            Quoted::Plain(_) => data.push_member(start, value_start, scan.at()),
+            Quoted::Escaped(_) => data.push_loaded(unquote(key)?, str::from_utf8(value).ok()?),
+        }
         before = b",";
     }
-    (scan.eat(b"}") && !entries.is_empty()).then_some(Entries(entries))
+    (scan.eat(b"}") && !data.is_empty() && !data.has_duplicates()).then_some(data)
 }
 
 /// Returns what a JSON string says; `None` when its escapes make no text.
 fn unquote(quoted: Quoted<'_>) -> Option<Cow<'_, str>> {
     match quoted {
-        Quoted::Plain(text) => Some(Cow::Borrowed(text)),
-        Quoted::Escaped(json) => serde_json::from_str(json).ok().map(Cow::Owned),
+        Quoted::Plain(text) => str::from_utf8(text).ok().map(Cow::Borrowed),
+        Quoted::Escaped(json) => serde_json::from_slice(json).ok().map(Cow::Owned),
     }
-}
-
-/// Makes a document of entries that are parts of `bytes`; `None` when a key is there twice, or too many are.
-fn document(bytes: &Bytes, entries: Entries<'_>) -> Option<Document> {
-    if entries.0.len() > MAX_KEYS || has_duplicates(&entries.0) {
-        return None;
-    }
-    let mut data = Document::over(bytes.clone(), entries.0.len());
-    for (key, value) in entries.0 {
-        data.push_loaded(key, value);
-    }
-    Some(data)
 }
 
 /// Decodes whatever is a record, also one that another program wrote or rearranged.
@@ -306,8 +295,12 @@ fn decode_any(bytes: &Bytes) -> Result<Decoded> {
         Stored {
             moved: None, created: Some(created), renewed: Some(renewed), data: Some(entries), ..
         } => {
-            let data = document(bytes, entries)
-                .ok_or_else(|| corrupt("the stored record has too many keys, or one of them twice"))?;
+            let too_many = entries.0.len() > MAX_KEYS;
+            let mut data = Document::over(bytes.clone(), entries.0.len().min(MAX_KEYS));
+            entries.0.into_iter().take(MAX_KEYS).for_each(|(key, value)| data.push_loaded(key, value));
+            if too_many || data.has_duplicates() {
+                return Err(corrupt("the stored record has too many keys, or one of them twice"));
+            }
             let user = stored.user.map(|user| Box::from(&*user));
             let meta = Meta {
                 created,
@@ -333,7 +326,14 @@ pub(crate) type RawEntries<'a> = SmallVec<[(Cow<'a, str>, &'a str); 8]>;
 /// thousand levels) stays as it is. `None` when it is no object, has a key twice or more than 1,024 of them.
 pub(crate) fn raw_entries(json: &[u8]) -> Option<RawEntries<'_>> {
     let entries: Entries<'_> = serde_json::from_str(str::from_utf8(json).ok()?).ok()?;
-    (entries.0.len() <= MAX_KEYS && !has_duplicates(&entries.0)).then_some(entries.0)
+    if entries.0.len() > MAX_KEYS {
+        return None;
+    }
+    let mut keys: SmallVec<[&str; 32]> = entries.0.iter().map(|(key, _)| &**key).collect();
+    keys.sort_unstable();
+    let has_duplicates = keys.windows(2).any(|pair| pair.first() == pair.last());
+    drop(keys);
+    (!has_duplicates).then_some(entries.0)
 }
 
 fn corrupt(hint: &'static str) -> Error {
@@ -380,33 +380,6 @@ pub(crate) fn too_deep(bytes: &[u8], limit: usize) -> bool {
     false
 }
 
-fn has_duplicates(entries: &[(Cow<'_, str>, &str)]) -> bool {
-    // Equal keys set the same bit. Where no bit is set twice, and in most sessions none is, nothing needs comparing.
-    let mut seen = [0_u64; 16];
-    let clash = entries.iter().any(|(key, _)| {
-        let mixed = key.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-        let bit = 1 << (mixed % u64::BITS);
-        seen.get_mut(mixed as usize / 64 % 16).is_none_or(|word| {
-            let before = *word;
-            *word |= bit;
-            before & bit != 0
-        })
-    });
-    if !clash {
-        return false;
-    }
-    if entries.len() <= 16 {
-        let later = |index: usize| entries.get(index + 1..).unwrap_or_default();
-        return entries
-            .iter()
-            .enumerate()
-            .any(|(i, (key, _))| later(i).iter().any(|(other, _)| other == key));
-    }
-    let mut keys: SmallVec<[&str; 32]> = entries.iter().map(|(key, _)| &**key).collect();
-    keys.sort_unstable();
-    keys.windows(2).any(|pair| pair[0] == pair[1])
-}
-
 /// The fields as stored. An unknown one is refused: writing the record again would lose it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -428,7 +401,7 @@ struct Stored<'a> {
 
 /// The data object in one pass: keys borrowed where they have no escapes, values as raw JSON.
 ///
-/// Most sessions have few keys: they are collected on the stack, and the document is then made with room for just them.
+/// Collected on the stack, so that the document is made with room for just them.
 struct Entries<'a>(SmallVec<[(Cow<'a, str>, &'a str); 8]>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
@@ -466,6 +439,7 @@ mod both_ways;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document::Pair;
 
     const LIMIT: usize = 1 << 20;
 
@@ -490,8 +464,8 @@ mod tests {
     fn a_record_reads_back_as_it_was_written() {
         let nonces = NonceSource::new().unwrap();
         let mut data = Document::default();
-        data.set(&"n".into(), "1".into());
-        data.set(&"quo\"te".into(), r#"{"deep":[true,null]}"#.into());
+        data.set(&Pair::new("n", "1"));
+        data.set(&Pair::new("quo\"te", r#"{"deep":[true,null]}"#));
         let meta = Meta { deadline: Some(9), ttl: Some(5), user: Some("al\"ice".into()), ..meta() };
         let bytes = encode(&meta, &data, &nonces, LIMIT).unwrap();
         let record = session(&bytes);
@@ -504,11 +478,11 @@ mod tests {
 
     #[test]
     fn the_stored_form_is_the_documented_one() {
-        let nonces = NonceSource { prefix: 0xab, counter: std::sync::atomic::AtomicU64::new(16) };
+        let nonces = NonceSource::from_parts(0xab, 16);
         let mut data = Document::default();
-        data.set(&"n".into(), "1".into());
+        data.set(&Pair::new("n", "1"));
         let bytes = encode(&meta(), &data, &nonces, LIMIT).unwrap();
-        assert_eq!(bytes, r#"{"v":1,"nonce":"00000000000000ab.10","created":1,"renewed":2,"data":{"n":1}}"#);
+        assert_eq!(bytes, r#"{"v":1,"nonce":"00000000000000ab.16","created":1,"renewed":2,"data":{"n":1}}"#);
     }
 
     #[test]
@@ -550,7 +524,7 @@ mod tests {
         let oversized = Bytes::from(vec![b'{'; 11]);
         assert!(decode(&oversized, 10).unwrap_err().to_string().contains("larger than the limit"));
         let mut data = Document::default();
-        data.set(&"k".into(), format!("\"{}\"", "x".repeat(200)).into());
+        data.set(&Pair::new("k", &format!("\"{}\"", "x".repeat(200))));
         let error = encode(&meta(), &data, &NonceSource::new().unwrap(), 200).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TooLarge);
     }
@@ -575,7 +549,7 @@ mod tests {
     fn too_many_keys_are_refused_both_ways() {
         let mut data = Document::default();
         for n in 0..=MAX_KEYS {
-            data.set(&n.to_string().into(), "1".into());
+            data.set(&Pair::new(&n.to_string(), "1"));
         }
         let error = encode(&meta(), &data, &NonceSource::new().unwrap(), LIMIT).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TooLarge);

@@ -10,6 +10,7 @@ use crate::{
     event,
     handle::{Refusal, Stored},
     id::Key,
+    migrate::Home,
     record::Decoded,
     repair::Retired,
     store::{Swapped, Ttl},
@@ -40,7 +41,11 @@ impl Work<'_> {
         let Some(old) = self.old.clone() else {
             return Ok(Fate::Lost(Refusal::Gone));
         };
-        let tombstone = self.settings.profile.records.tombstone(&old.key, self.settings.now())?;
+        // What has left its old home for good leaves nothing behind there.
+        let tombstone = match old.home {
+            Home::Own => self.settings.profile.records.tombstone(&old.key, self.settings.now())?,
+            Home::Old => None,
+        };
         let fate = match self.create().await {
             Ok(()) => self.take_over(&old, tombstone.as_ref()).await,
             Err(error) => Err(error),
@@ -88,7 +93,8 @@ impl Work<'_> {
     /// Takes the tombstone out of the user's index entries, so that ending the user's other sessions does not remove
     /// it: its key is bound, as long as it stands, to a name that no user has.
     async fn unbind(&mut self, old: &Stored) {
-        let bound = match self.settings.profile.records.decode(&old.key, &self.base) {
+        let bound = match self.settings.decode(old, &self.base) {
+            _ if old.home == Home::Old => false,
             Ok(Decoded::Session(record)) => record.meta.user.is_some(),
             Ok(Decoded::Tombstone) | Err(_) => false,
         };
@@ -109,7 +115,7 @@ impl Work<'_> {
     /// Swaps the old record for the tombstone, or removes it where the format has none. A lost reply is settled by
     /// reading: the tombstone is one of a kind. An absent record may be somebody's logout, so the race counts as lost.
     async fn retire(&mut self, old: &Stored, tombstone: Option<&Bytes>) -> Result<Retirement> {
-        let backend = &self.settings.backend;
+        let backend = self.settings.backend_of(old.home);
         let mut lost_replies = 0;
         self.half_retired = false;
         loop {
@@ -138,7 +144,7 @@ impl Work<'_> {
             if tombstone == Some(&current) {
                 return Ok(Retirement::Done);
             }
-            return Ok(match self.settings.profile.records.decode(&old.key, &current)? {
+            return Ok(match self.settings.decode(old, &current)? {
                 Decoded::Tombstone => Retirement::Lost(Refusal::Moved),
                 Decoded::Session(_) => Retirement::Changed(current),
             });

@@ -12,14 +12,14 @@ const fn each(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; 8])
 }
 
-/// Goes through a text from its start. What it does not take it leaves to others to explain: a failure is `None`, and
+/// Goes through a text from its start; that it is UTF-8 is for the caller to know. What it does not take it leaves to others to explain: a failure is `None`, and
 /// the scanner is then of no further use.
 ///
 /// It follows `serde_json` in everything a value may be, so that a value it accepts is one that can be decoded later
 /// or not, just as if `serde_json` had found it: a lone surrogate in an escape passes, as there.
 #[derive(Debug)]
 pub(crate) struct Scanner<'a> {
-    text: &'a str,
+    text: &'a [u8],
     at: usize,
 }
 
@@ -27,14 +27,19 @@ pub(crate) struct Scanner<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Quoted<'a> {
     /// The text itself.
-    Plain(&'a str),
+    Plain(&'a [u8]),
     /// The JSON of it, with the quotes: it has escapes.
-    Escaped(&'a str),
+    Escaped(&'a [u8]),
 }
 
 impl<'a> Scanner<'a> {
-    pub(crate) const fn new(text: &'a str) -> Self {
+    pub(crate) const fn new(text: &'a [u8]) -> Self {
         Self { text, at: 0 }
+    }
+
+    /// Returns how many bytes have been taken.
+    pub(crate) const fn at(&self) -> usize {
+        self.at
     }
 
     /// Whether nothing is left.
@@ -43,11 +48,11 @@ impl<'a> Scanner<'a> {
     }
 
     fn rest(&self) -> &'a [u8] {
-        self.text.as_bytes().get(self.at..).unwrap_or_default()
+        self.text.get(self.at..).unwrap_or_default()
     }
 
     fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+        self.text.get(self.at).copied()
     }
 
     /// Takes `expected`; `false`, and nothing is taken, if something else comes.
@@ -64,15 +69,17 @@ impl<'a> Scanner<'a> {
     ///
     /// `None` when there is none, when it begins with a needless zero, or when it is too large.
     pub(crate) fn integer(&mut self) -> Option<u64> {
-        let digits = self.digits();
+        let start = self.at;
+        let mut number = 0_u64;
+        while let Some(digit) = self.peek().map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
+            number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
+            self.at += 1;
+        }
+        let digits = self.text.get(start..self.at)?;
         match digits {
-            [] => None,
-            [b'0'] => Some(0),
-            [b'0', ..] => None,
+            [] | [b'0', _, ..] => None,
             // 19 digits cannot overflow.
-            _ if digits.len() <= 19 => {
-                Some(digits.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
-            }
+            _ if digits.len() <= 19 => Some(number),
             _ => digits
                 .iter()
                 .try_fold(0_u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'))),
@@ -109,7 +116,7 @@ impl<'a> Scanner<'a> {
     ///
     /// `None` as for [`string`](Self::string).
     #[inline]
-    fn string_end(&mut self) -> Option<bool> {
+    pub(crate) fn string_end(&mut self) -> Option<bool> {
         let mut escaped = false;
         loop {
             self.at += plain_len(self.rest());
@@ -144,7 +151,7 @@ impl<'a> Scanner<'a> {
     ///
     /// `None` when what comes is no JSON value, is cut short, or is nested more deeply.
     #[inline]
-    pub(crate) fn value(&mut self, depth: u32) -> Option<&'a str> {
+    pub(crate) fn value(&mut self, depth: u32) -> Option<&'a [u8]> {
         let start = self.at;
         if self.peek()? == b'"' {
             self.at += 1;
@@ -278,12 +285,13 @@ const fn is_plain(byte: u8) -> bool {
 pub(crate) fn plain_len(bytes: &[u8]) -> usize {
     let mut rest = bytes;
     let done = |rest: &[u8]| bytes.len() - rest.len();
-    // Most keys and many values end within one word.
-    if let Some((word, tail)) = rest.split_first_chunk() {
-        match first_special(*word) {
-            Some(at) => return at,
-            None => rest = tail,
+    // Most keys and many values end within a few words.
+    for _ in 0..4 {
+        let Some((word, tail)) = rest.split_first_chunk() else { break };
+        if let Some(at) = first_special(*word) {
+            return done(rest) + at;
         }
+        rest = tail;
     }
     // Without a way out in the middle, the compiler makes vector instructions of a run.
     while let Some((run, tail)) = rest.split_first_chunk::<32>() {

@@ -14,11 +14,12 @@ use crate::{
     error::{Error, ErrorKind, Result},
     handle::{Access, Handle, MAX_TRIES, busy},
     id::{Fingerprint, SessionId},
+    migrate::Home,
     oplog::Op,
     plan::Save,
     relocate::NOBODY,
     store::Ttl,
-    value::{from_json, to_json},
+    value::{from_json, to_pair},
 };
 
 /// A request's session before it is loaded. It is found in the extensions of every request behind the layer.
@@ -38,6 +39,13 @@ impl LazySession {
     pub async fn load(&self) -> Result<Session> {
         load(&self.0).await?;
         Ok(Session(Arc::clone(&self.0)))
+    }
+
+    /// As [`load`](Self::load), for who keeps the loaded session alone.
+    #[cfg(feature = "axum-core-0_5")]
+    pub(crate) async fn into_loaded(self) -> Result<Session> {
+        load(&self.0).await?;
+        Ok(Session(self.0))
     }
 
     /// Returns whether the request is within the session cookie's path, so that it can have a session.
@@ -88,8 +96,7 @@ impl Session {
     /// [`ErrorKind::Value`] when the value cannot become JSON: a map whose keys are no strings, or nesting deeper
     /// than 120 levels. Else as the type's documentation says.
     pub fn insert<T: Serialize>(&self, key: &str, value: T) -> Result<()> {
-        let value = to_json(&value)?;
-        self.0.write(Op::Set { key: key.into(), value }).map(|_| ())
+        self.0.write(Op::Set(to_pair(key, &value)?)).map(|_| ())
     }
 
     /// Removes the value under `key`; `true` if there was one.
@@ -211,7 +218,7 @@ impl Session {
         for _ in 0..MAX_TRIES {
             let before: Option<Arc<str>> = self.0.lock().record.data.get(key).map(Into::into);
             let value = change(before.as_deref().map(from_json).transpose()?);
-            let after = to_json(&value)?;
+            let after = to_pair(key, &value)?;
             seen(&value);
             let mut state = self.0.lock();
             // Again: the response may have been committed while `change` ran.
@@ -223,11 +230,12 @@ impl Session {
                 continue;
             }
             let key: Arc<str> = key.into();
-            let changed = state.record.data.set(&key, after) || force == Force::Yes;
+            let changed = state.record.data.set(&after) || force == Force::Yes;
+            let name = Arc::clone(&key);
             let change = Box::new(move |before: Option<&str>| {
                 let value = change(before.map(from_json).transpose()?);
                 seen(&value);
-                to_json(&value)
+                to_pair(&name, &value)
             });
             let number = state.note(Op::Update { key, change }, changed);
             return Ok((value, number));
@@ -317,8 +325,9 @@ impl Session {
         let state = self.0.lock();
         match (&state.next_id, &state.access) {
             (Some(id), Access::Fresh | Access::Stored(_)) => Some(id.clone()),
-            (None, Access::Stored(stored)) => Some(stored.id.clone()),
-            (_, Access::Refused(_)) | (None, Access::Fresh) => None,
+            // The id of a session in its old home is another format's, and about to be replaced.
+            (None, Access::Stored(stored)) if stored.home == Home::Own => Some(stored.id.clone()),
+            (_, Access::Refused(_)) | (None, Access::Fresh | Access::Stored(_)) => None,
         }
     }
 

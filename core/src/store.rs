@@ -351,8 +351,8 @@ impl Ttl {
     /// Creates a ttl from a duration; a part of a millisecond counts as a whole one.
     #[must_use]
     pub const fn new(duration: Duration) -> Self {
-        let millis = duration.as_nanos().div_ceil(1_000_000);
-        Self::from_millis(if millis > Self::MAX.0 as u128 { Self::MAX.0 } else { millis as u64 })
+        let part = duration.subsec_nanos().div_ceil(1_000_000) as u64;
+        Self::from_millis(duration.as_secs().saturating_mul(1000).saturating_add(part))
     }
 
     /// Creates a ttl from milliseconds.

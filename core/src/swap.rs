@@ -33,9 +33,9 @@ impl Work<'_> {
     pub(crate) async fn create_bound(&mut self) -> Result<Fate> {
         self.create().await?;
         if self.binds
-            && let Err(error) = self.bind().await
+            && let Err(error) = Box::pin(self.bind()).await
         {
-            self.undo(None).await;
+            Box::pin(self.undo(None)).await;
             return Err(error);
         }
         event::created(&self.target.key);
@@ -85,15 +85,16 @@ impl Work<'_> {
     }
 
     pub(crate) async fn replace_bound(&mut self) -> Result<Fate> {
-        let user = self.meta.user.clone();
+        let mut bound_to = None;
         if self.binds {
-            self.bind().await?;
+            bound_to = self.meta.user.clone();
+            Box::pin(self.bind()).await?;
         }
         let fate = self.replace().await?;
         if matches!(fate, Fate::Done) {
             // Another request bound the session to somebody else, and this one's entry is now the wrong one.
-            if self.binds && self.meta.user != user {
-                self.bind().await?;
+            if self.binds && self.meta.user != bound_to {
+                Box::pin(self.bind()).await?;
             }
             if self.unbinds && self.meta.user.is_none() {
                 self.unbind_key(self.target.key.clone()).await;
@@ -209,7 +210,7 @@ impl Work<'_> {
                 .operation("save")
                 .hint("16 other writers came first, one after the other; nothing was written"));
         }
-        let mut record = match self.settings.profile.records.decode(self.base_key(), &current)? {
+        let mut record = match self.settings.decode(self.base_place(), &current)? {
             Decoded::Session(record) => record,
             Decoded::Tombstone => return Ok(Some(Refusal::Moved)),
         };
@@ -232,7 +233,7 @@ impl Work<'_> {
 
     /// Writes the record anew with a new renewal time. A failure is an event, not an error: nothing else depends on
     /// it, and the next request tries again.
-    pub(crate) async fn renew(mut self) {
+    pub(crate) async fn renew(mut self: Box<Self>) {
         match self.write_renewal().await {
             Ok(Swapped::Done) => {
                 if self.meta.user.is_some()

@@ -1,11 +1,14 @@
 //! Values in and out of JSON, with errors that quote nothing.
 
-use std::{any::type_name, str, sync::Arc};
+mod text;
+
+use std::{any::type_name, cell::Cell};
 
 use serde::{Serialize, de::DeserializeOwned};
-use smallvec::SmallVec;
 
+use self::text::write_json;
 use crate::{
+    document::Pair,
     error::{Error, ErrorKind, Result},
     record::too_deep,
 };
@@ -22,25 +25,43 @@ pub(crate) fn from_json<T: DeserializeOwned>(json: &str) -> Result<T> {
     })
 }
 
-/// Encodes one value.
+/// Encodes one value, to be stored under `key`.
 ///
 /// # Errors
-/// [`ErrorKind::Value`] when it cannot become JSON or is nested too deeply to be read again.
-pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<Arc<str>> {
+/// [`ErrorKind::Value`] when it cannot become JSON, is nested too deeply to be read again, or is as large as 4 GiB.
+pub(crate) fn to_pair<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<Pair> {
     let bad = |hint| {
         Error::new(ErrorKind::Value)
             .operation("insert")
             .hint(format!("a value of type {} {hint}", type_name::<T>()))
     };
-    // Small values are encoded on the stack.
-    let mut buffer = SmallVec::<[u8; 256]>::new();
-    serde_json::to_writer(&mut buffer, value).map_err(|_| bad("cannot be written as JSON"))?;
-    if too_deep(&buffer, MAX_VALUE_DEPTH) {
+    // Taken and given back, so that a value whose `Serialize` uses a session finds another one.
+    let mut text = BUFFER.try_with(Cell::take).unwrap_or_default();
+    text.clear();
+    let pending = Pair::begin(key, &mut text);
+    write_json(value, &mut text).map_err(|_| bad("cannot be written as JSON"))?;
+    if u32::try_from(text.len()).is_err() {
+        return Err(bad("is too large"));
+    }
+    let json = pending.value(&text);
+    if matches!(json.first(), Some(b'[' | b'{')) && too_deep(json, MAX_VALUE_DEPTH) {
         return Err(bad("is nested too deeply"));
     }
-    // serde_json writes nothing but UTF-8; if it ever did not, this would be the same mistake.
-    str::from_utf8(&buffer).map(Arc::from).map_err(|_| bad("cannot be written as JSON"))
+    let pair = pending.end(&text);
+    if text.capacity() <= KEPT_BUFFER {
+        // A thread that is ending needs it no more.
+        let _ = BUFFER.try_with(|buffer| buffer.set(text));
+    }
+    Ok(pair)
 }
+
+thread_local! {
+    /// Where values are encoded before their size is known.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The largest buffer that a thread keeps, in bytes.
+const KEPT_BUFFER: usize = 16 * 1024;
 
 /// Leaves room for the record around the value.
 const MAX_VALUE_DEPTH: usize = 120;
@@ -61,13 +82,13 @@ mod tests {
     #[test]
     fn what_json_cannot_hold_is_refused() {
         let map = HashMap::from([(vec![1_u8], 1)]);
-        assert_eq!(to_json(&map).unwrap_err().kind(), ErrorKind::Value);
+        assert_eq!(to_pair("key", &map).unwrap_err().kind(), ErrorKind::Value);
     }
 
     #[test]
     fn a_value_that_could_not_be_read_back_is_refused() {
         let nested = |levels: usize| (0..levels).fold(serde_json::Value::Null, |inner, _| vec![inner].into());
-        assert!(to_json(&nested(120)).is_ok());
-        assert_eq!(to_json(&nested(121)).unwrap_err().kind(), ErrorKind::Value);
+        assert!(to_pair("key", &nested(120)).is_ok());
+        assert_eq!(to_pair("key", &nested(121)).unwrap_err().kind(), ErrorKind::Value);
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     event,
     handle::{Access, Attempt, Attempts, Doubt, Handle, Refusal, Stored},
-    id::Key,
+    migrate::Home,
     oplog::{Op, Ops},
     plan::{Plan, Ticket, decide},
     record::{Meta, Record},
@@ -21,16 +21,15 @@ use crate::{
 /// Records larger than this are reported, once a commit.
 const SOFT_LIMIT: usize = 64 * 1024;
 
-/// What [`Work::begin`] finds. Taken apart at once, within a future that is boxed already: a box of its own would buy
-/// nothing.
-#[allow(clippy::large_enum_variant)]
+/// What [`Work::begin`] finds.
 pub(crate) enum Begun<'h> {
     Nothing,
     /// It takes more than one write, and this is no task yet.
     HasSteps,
     /// A new session must be given an id first.
     NeedsId,
-    Work(Work<'h>),
+    /// Boxed: it goes through several hands, and would make each of their futures a kilobyte larger.
+    Work(Box<Work<'h>>),
 }
 
 /// One commit: the changes taken out of the log, and the write they have become.
@@ -44,6 +43,7 @@ pub(crate) struct Work<'h> {
     pub(crate) ops: Ops,
     /// What is stored under the old key: the expected value of the swap. Empty for a new session.
     pub(crate) base: Bytes,
+    /// What the session moves away from.
     pub(crate) old: Option<Stored>,
     /// Where the record goes, and what is written there.
     pub(crate) target: Stored,
@@ -82,7 +82,8 @@ impl<'h> Work<'h> {
             return Err(refusal.error());
         }
         let server_error = matches!(trigger, Trigger::Response { server_error: true });
-        let mut facts = state.facts(settings, server_error);
+        let now = settings.now();
+        let mut facts = state.facts(settings, || now, server_error);
         // The cookie of a renewal can no longer be sent, and would then end before the record does.
         facts.renewal_due &= !(state.closed && matches!(trigger, Trigger::Explicit));
         let (plan, ticket) = decide(&facts);
@@ -97,9 +98,11 @@ impl<'h> Work<'h> {
         if !in_task && writes && (plan == Plan::Move || binds || unbinds || settings.hooks.touch_saves()) {
             return Ok(Begun::HasSteps);
         }
-        let now = settings.now();
+        if matches!(plan, Plan::Create | Plan::Move) && state.next_id.is_none() {
+            return Ok(Begun::NeedsId);
+        }
         let mut meta = state.record.meta.clone();
-        let (id, old) = match (plan, &state.access) {
+        let (id, stored) = match (plan, &state.access) {
             (Plan::Nothing | Plan::Forget, _) | (_, Access::Refused(_)) => {
                 state.owe(ticket);
                 return Ok(Begun::Nothing);
@@ -108,17 +111,17 @@ impl<'h> Work<'h> {
                 meta.created = now;
                 meta.renewed = now;
                 meta.deadline = settings.expiry.deadline(now);
-                (state.next_id.clone(), None)
+                (state.next_id.as_ref(), None)
             }
             (Plan::Move, Access::Stored(stored)) => {
                 meta.renewed = now;
-                (state.next_id.clone(), Some(stored.clone()))
+                (state.next_id.as_ref(), Some(stored))
             }
             (_, Access::Stored(stored)) => {
                 if matches!(plan, Plan::Renew | Plan::Replace { renew: true }) {
                     meta.renewed = now;
                 }
-                (Some(stored.id.clone()), Some(stored.clone()))
+                (Some(&stored.id), Some(stored))
             }
             (_, Access::Fresh) => return Ok(Begun::Nothing),
         };
@@ -126,10 +129,13 @@ impl<'h> Work<'h> {
         if state.closed && matches!(trigger, Trigger::Explicit) && matches!(plan, Plan::Create | Plan::Move) {
             return Err(Error::new(ErrorKind::Committed).hint("the new cookie can no longer be sent"));
         }
-        let key = match (&plan, &old) {
-            (Plan::Create | Plan::Move, _) | (_, None) => settings.profile.keys.key(&id)?,
-            (_, Some(stored)) => stored.key.clone(),
+        let id = id.clone();
+        let key = match stored {
+            Some(stored) if plan != Plan::Move => stored.key.clone(),
+            _ => settings.profile.keys.key(&id)?,
         };
+        let base = stored.map(|stored| stored.bytes.clone()).unwrap_or_default();
+        let old = stored.filter(|_| plan == Plan::Move).cloned();
         // Encoded while locked: this is pure computation, and the view need not be copied for it.
         let bytes = settings.profile.records.encode(&key, &meta, &state.record.data)?;
         let ttl = settings.ttl_left(&meta, now).unwrap_or(Ttl::MIN);
@@ -143,7 +149,7 @@ impl<'h> Work<'h> {
             .then(|| Record { meta: meta.clone(), data: state.record.data.clone() });
         let ops = state.log.take();
         let attempts = state.doubt.take().map(|doubt| doubt.attempts).unwrap_or_default();
-        Ok(Begun::Work(Self {
+        Ok(Begun::Work(Box::new(Self {
             handle,
             settings,
             plan,
@@ -151,9 +157,9 @@ impl<'h> Work<'h> {
             binds,
             unbinds,
             ops,
-            base: old.as_ref().map(|stored| stored.bytes.clone()).unwrap_or_default(),
+            base,
             old,
-            target: Stored { id, key, bytes },
+            target: Stored { id, key, bytes, home: Home::Own },
             meta,
             ttl,
             replayed,
@@ -162,7 +168,7 @@ impl<'h> Work<'h> {
             written: SmallVec::new(),
             half_retired: false,
             finished: false,
-        }))
+        })))
     }
 
     /// Notes a write that is about to be made, for the case that its outcome stays unknown. A move cleans up behind
@@ -253,15 +259,15 @@ impl<'h> Work<'h> {
         viewed
     }
 
-    /// Returns the key whose record the changes are made on.
-    pub(crate) fn base_key(&self) -> &Key {
-        self.old.as_ref().map_or(&self.target.key, |old| &old.key)
+    /// Returns where the record is that the changes are made on.
+    pub(crate) fn base_place(&self) -> &Stored {
+        self.old.as_ref().unwrap_or(&self.target)
     }
 
     /// Drops the changes: the session is not this request's any more.
     pub(crate) fn give_up(&mut self, refusal: Refusal) -> Error {
         self.finished = true;
-        let key = self.base_key();
+        let key = &self.base_place().key;
         match refusal {
             Refusal::Moved => event::moved(key),
             Refusal::Gone | Refusal::Corrupt | Refusal::Unloaded | Refusal::Outage => event::gone(key),
@@ -284,13 +290,10 @@ impl Drop for Work<'_> {
         if self.attempts.is_empty() {
             return;
         }
-        let target = match &self.old {
-            Some(old) if self.plan == Plan::Move => old.clone(),
-            _ => self.target.clone(),
-        };
+        let target = self.old.as_ref().unwrap_or(&self.target).clone();
         if self.plan == Plan::Create {
             state.next_id.get_or_insert_with(|| target.id.clone());
         }
-        state.doubt = Some(Doubt { target, attempts: mem::take(&mut self.attempts) });
+        state.doubt = Some(Box::new(Doubt { target, attempts: mem::take(&mut self.attempts) }));
     }
 }

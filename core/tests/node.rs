@@ -227,9 +227,9 @@ async fn what_we_send_and_store_is_what_koa_does() {
             let same = |json: &str| serde_json::from_str::<Value>(json).unwrap();
             assert_eq!(same(&ours), same(row), "{name}");
             assert!(!exactly || ours == *row, "{name}: {ours}");
-            // Whole seconds, rounded up, and never none at all.
-            let seconds = ttl.map_or(24 * 3600, |ttl| ttl.div_ceil(1000));
-            assert_eq!(write.ttl, Some(Ttl::from_secs(seconds)), "{name}");
+            // To the millisecond: koa-redis rounds, and not the middleware. And never none at all.
+            let millis = ttl.unwrap_or(24 * 3600 * 1000);
+            assert_eq!(write.ttl, Some(Ttl::from_millis(millis)), "{name}");
         }
         assert_removes(&side.path("/logout").await, &lines(&case["answers"][4]));
         assert_eq!(side.row(stored[0].0).await, None);

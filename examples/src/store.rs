@@ -2,38 +2,26 @@
 
 use std::{env, sync::Arc};
 
-use cloakroom::{MemoryStore, SqliteStore, Store};
+use cloakroom::Store;
 
 use crate::failure::Failure;
 
 /// The file unless `SESSION_URL` says otherwise, in the folder that the program is started in.
 const URL: &str = "sqlite://quickstart.db";
 
-/// Opens the store that `SESSION_URL` names: `sqlite://other.db`, or `memory:` to forget everything at the end.
+/// Opens the store that `SESSION_URL` names: `sqlite://other.db`, `memory:` to forget everything at the end, or with the
+/// feature of its name `redis://localhost`, `postgres://…`, `mysql://…` or `mongodb://…`.
 ///
 /// # Errors
-/// A [`Failure`] when it names no store, or one that cannot be opened.
+/// A [`Failure`] when it names no store, one whose feature is off, or one that cannot be opened.
 pub async fn store() -> Result<Arc<dyn Store>, Failure> {
     let url = match env::var("SESSION_URL") {
         Ok(url) => url,
         Err(env::VarError::NotPresent) => URL.to_owned(),
         // Not shown: an address may hold a password.
-        Err(env::VarError::NotUnicode(_)) => return Err(unknown()),
+        Err(env::VarError::NotUnicode(_)) => return Err(Failure::new("SESSION_URL is not UTF-8")),
     };
-    if url == "memory:" {
-        return Ok(Arc::new(MemoryStore::new()));
-    }
-    if !url.starts_with("sqlite:") {
-        return Err(unknown());
-    }
-    let store = SqliteStore::connect(&url).await?;
-    store.migrate().await?;
-    Ok(Arc::new(store))
-}
-
-fn unknown() -> Failure {
-    Failure::new(format!(
-        "SESSION_URL names no store that the quickstart knows: set it to an address such as {URL}, or to memory:, or \
-         leave it out"
-    ))
+    cloakroom::connect(url)
+        .await
+        .map_err(|error| Failure::new(format!("SESSION_URL names no store: {error}")))
 }

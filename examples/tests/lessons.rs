@@ -25,6 +25,9 @@ mod hooks;
 #[path = "../examples/login.rs"]
 #[allow(dead_code)]
 mod login;
+#[path = "../examples/move_sessions.rs"]
+#[allow(dead_code)]
+mod move_sessions;
 #[path = "../examples/outage_policy.rs"]
 #[allow(dead_code)]
 mod outage_policy;
@@ -33,16 +36,18 @@ mod support;
 #[allow(dead_code)]
 mod typed_session;
 
-use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use axum::{
+    Router,
     body::Body,
     http::{
         Method, StatusCode,
         header::{LOCATION, RETRY_AFTER, SET_COOKIE, VARY},
     },
+    routing::get,
 };
-use cloakroom::MemoryStore;
+use cloakroom::{MemoryStore, SessionLayer};
 use cloakroom_conformance::{Operation, Switch};
 use tokio::{net::TcpListener, sync::oneshot};
 
@@ -196,6 +201,29 @@ async fn hooks_end_old_sessions_and_note_the_page() {
     browser.get("/coat").await;
     assert_eq!(browser.get("/").await.body, "wool coat, last saved by /coat");
     assert_ne!(browser.cookie(), cookie);
+}
+
+#[tokio::test]
+async fn move_sessions_moves_them_when_they_are_written_and_logs_nobody_out() {
+    let (old, new) = (MemoryStore::new(), MemoryStore::new());
+    let sessions = || SessionLayer::new(old.clone()).insecure().build().unwrap();
+    let before = Router::new().route("/visit", get(move_sessions::visit)).layer(sessions());
+    let browser = Browser::new(&start(before).await);
+    assert_eq!(browser.get("/visit").await.body, "1 visits");
+    let cookie = browser.cookie();
+
+    let during = start(move_sessions::app(Arc::new(old.clone()), Arc::new(new.clone())).unwrap()).await;
+    let browser = browser.at(&during);
+    assert_eq!(browser.get("/").await.body, "1 visits");
+    assert_eq!(browser.get("/left").await.body, "1 sessions are still in the old store");
+    assert_eq!(browser.get("/visit").await.body, "2 visits");
+    assert_eq!(browser.get("/left").await.body, "0 sessions are still in the old store");
+    assert_eq!(browser.cookie(), cookie);
+
+    let after = Router::new()
+        .route("/visit", get(move_sessions::visit))
+        .layer(SessionLayer::new(new).insecure().build().unwrap());
+    assert_eq!(browser.at(&start(after).await).get("/visit").await.body, "3 visits");
 }
 
 #[cfg(feature = "encrypt")]

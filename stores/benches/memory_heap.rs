@@ -1,10 +1,11 @@
 //! Counts what the memory store allocates: bytes a session, allocations an operation, and what is left after expiry.
 //!
-//! `cargo bench -p cloakroom --bench memory_heap [-- COUNT]`, 100,000 sessions unless told otherwise. Apart from
-//! `memory_scale`, because the counting allocator takes a lock with every allocation.
+//! `cargo bench -p cloakroom --bench memory_heap [-- COUNT]`, 1,000,000 sessions unless told otherwise. Fails when a
+//! budget is exceeded. Apart from `memory_scale`, because the counting allocator takes a lock with every allocation.
 
 use std::{
     hint::black_box,
+    process::ExitCode,
     thread,
     time::{Duration, Instant},
 };
@@ -18,11 +19,11 @@ static VALUE: [u8; 100] = [b'a'; 100];
 const LONG: Ttl = Ttl::from_secs(3600);
 const OPERATIONS: usize = 1000;
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let count = std::env::args()
         .skip(1)
         .find_map(|argument| argument.parse().ok())
-        .unwrap_or(100_000_usize)
+        .unwrap_or(1_000_000_usize)
         .max(OPERATIONS);
     let keys: Vec<Key> = (0..count).map(|number| Key::new(format!("{number:043}"))).collect::<Result<_>>()?;
     tokio::runtime::Builder::new_current_thread()
@@ -31,7 +32,7 @@ fn main() -> Result<()> {
         .block_on(measure(&keys))
 }
 
-async fn measure(keys: &[Key]) -> Result<()> {
+async fn measure(keys: &[Key]) -> Result<ExitCode> {
     let value = || Bytes::from_static(&VALUE);
     let _profiler = dhat::Profiler::builder().testing().build();
     let store = MemoryStore::new();
@@ -49,10 +50,12 @@ async fn measure(keys: &[Key]) -> Result<()> {
 
     let some = &keys[..OPERATIONS];
     let mut total = dhat::HeapStats::get().total_blocks;
+    let mut kept = true;
     let mut allocations = |name: &str, most: Option<f64>| {
         let now = dhat::HeapStats::get().total_blocks;
         let each = (now - total) as f64 / OPERATIONS as f64;
         let budget = most.map_or(String::new(), |most| {
+            kept &= each <= most;
             let verdict = if each <= most { "ok" } else { "EXCEEDED" };
             format!("<= {most} {verdict}")
         });
@@ -90,9 +93,10 @@ async fn measure(keys: &[Key]) -> Result<()> {
     }
     thread::sleep(Duration::from_millis(100));
     let left = 100.0 * dhat::HeapStats::get().curr_bytes.saturating_sub(before) as f64 / full as f64;
+    kept &= left <= 5.0;
     let verdict = if left <= 5.0 { "ok" } else { "EXCEEDED" };
     println!("left after all expired   {left:>9.3} %            <= 5 {verdict}");
-    Ok(())
+    Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn per(bytes: usize, count: usize) -> f64 {

@@ -1,6 +1,22 @@
 //! HTTP sessions for Rust: everything of `cloakroom-core`, and one store for each backend feature.
+//!
+//! | store | feature |
+//! |---|---|
+//! | `MemoryStore`: in this process | `memory`, on by default |
+//! | `MongoStore`: MongoDB | `mongo` |
+//! | `MySqlStore`: MySQL and MariaDB | `mysql` |
+//! | `PostgresStore`: PostgreSQL | `postgres` |
+//! | `RedisStore`: Redis and Valkey | `redis` |
+//! | `SqliteStore`: a file on this machine | `sqlite` |
+//!
+//! All of them are strict: parallel requests lose nothing. The features `mysql`, `postgres` and `sqlite` need Rust 1.94,
+//! `mongo` and `redis` 1.88, like the rest.
 
 mod around;
+#[cfg(feature = "config")]
+mod config;
+mod connect;
+mod duration;
 #[cfg(feature = "memory")]
 mod memory;
 #[cfg(feature = "metrics")]
@@ -29,6 +45,8 @@ mod timeout;
 
 pub use cloakroom_core::*;
 
+#[cfg(feature = "config")]
+pub use crate::config::SessionConfig;
 #[cfg(feature = "memory")]
 pub use crate::memory::{MemoryStats, MemoryStore, MemoryStoreBuilder};
 #[cfg(feature = "metrics")]
@@ -43,7 +61,7 @@ pub use crate::postgres::{PostgresStore, PostgresStoreBuilder, Prepare};
 pub use crate::redis::{RedisStore, RedisStoreBuilder};
 #[cfg(feature = "sqlite")]
 pub use crate::sqlite::{SqliteStore, SqliteStoreBuilder};
-pub use crate::{migrating::Migrating, prefixed::Prefixed, timeout::Timeout};
+pub use crate::{connect::connect, migrating::Migrating, prefixed::Prefixed, timeout::Timeout};
 
 /// The code in the guide, compiled with the tests.
 #[cfg(all(doctest, feature = "axum", feature = "node", feature = "postgres", feature = "redis"))]

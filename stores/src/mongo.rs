@@ -1,25 +1,30 @@
 //! Sessions in MongoDB: one document for each key.
 
+mod builder;
 mod classify;
 mod commands;
 mod link;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use cloakroom_core::{
     AdminStore, AtomicStore, Error, ErrorKind, IndexedStore, Key, Result, StatusStream, Store, Swapped, Ttl,
 };
-use futures_util::stream::{BoxStream, StreamExt, TryStreamExt, once};
+use futures_util::{
+    future::{Either, select},
+    stream::{BoxStream, StreamExt, TryStreamExt, once},
+};
 use mongodb::{
-    Client, Collection, Database,
+    Client, Collection,
     action::Action,
     bson::{Bson, Document, doc},
     error::Error as DriverError,
-    options::{ClientOptions, CollectionOptions, ReadPreference, SelectionCriteria, WriteConcern},
+    options::{ReturnDocument, WriteConcern},
 };
 
+pub use self::builder::{Acknowledge, MongoStoreBuilder};
 use self::{
     classify::{classify, is_duplicate},
     link::Link,
@@ -34,12 +39,15 @@ const MAX_USER_LEN: usize = 255;
 /// Keys that a scan fetches at a time.
 const SCAN_BATCH: u32 = 1000;
 
+/// Keys of a user that are destroyed at a time.
+const DESTROY_BATCH: usize = 100;
+
 /// Attempts of a write that others keep overtaking between its look and its insert.
 const TRIES: usize = 16;
 
-/// A store in MongoDB 4.2 or later: a replica set, a sharded cluster, or a single server.
+/// A store in MongoDB 4.4 or later: a replica set, a sharded cluster, or a single server.
 ///
-/// It has every ability, each operation in one round trip. All of it is one document for each key:
+/// It has every ability, each operation on one key in one round trip. All of it is one document for each key:
 ///
 /// | field | |
 /// |---|---|
@@ -48,6 +56,7 @@ const TRIES: usize = 16;
 /// | `e` | when the value ends, a date; 1970 once it was removed |
 /// | `u`, `b` | the user it is bound to, and until when |
 /// | `w` | until when a binding waits for its value |
+/// | `s` | whether the last compare-and-swap was done |
 /// | `p` | when the document can be deleted: a TTL index does that |
 ///
 /// Keys, users and values are data wherever they stand: dots, dollars and bytes that are BSON operators mean nothing.
@@ -87,39 +96,6 @@ pub struct MongoStore {
     link: Arc<Link>,
 }
 
-/// Configures a [`MongoStore`]: begin with [`MongoStore::builder`], end with one of `connect`, `from_client` and
-/// `from_collection`.
-#[derive(Clone, Debug)]
-#[must_use = "a builder does nothing until it connects"]
-pub struct MongoStoreBuilder {
-    collection: String,
-    database: Option<String>,
-    timeout: Duration,
-    acknowledge: Acknowledge,
-    indexes: Indexes,
-}
-
-/// Who must have a create, a removal or a destroy before it counts as done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Acknowledge {
-    /// A majority of the replica set.
-    #[default]
-    Majority,
-    /// What the address or the client says, and else the server's default, which is a majority as well since version 5.
-    ///
-    /// # Risk
-    /// With `w=1` a failover can bring back a session that was logged out.
-    Configured,
-}
-
-/// Whether to create the indexes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Indexes {
-    Create,
-    Leave,
-}
-
 impl MongoStore {
     /// Connects to the server at `url`, `mongodb://` or `mongodb+srv://`, and creates the two indexes if they are not
     /// there.
@@ -150,13 +126,7 @@ impl MongoStore {
 
     /// Creates a builder with the defaults that the methods of [`MongoStoreBuilder`] name.
     pub fn builder() -> MongoStoreBuilder {
-        MongoStoreBuilder {
-            collection: "sessions".to_owned(),
-            database: None,
-            timeout: Duration::from_secs(4),
-            acknowledge: Acknowledge::default(),
-            indexes: Indexes::Create,
-        }
+        MongoStoreBuilder::new()
     }
 
     /// Carries out a call of the driver under the deadline, and notes what it says about the connection.
@@ -174,18 +144,22 @@ impl MongoStore {
         operation: &'static str,
         call: impl IntoFuture<Output = Result<T, DriverError>>,
     ) -> Result<Result<T, DriverError>> {
-        let error = match tokio::time::timeout(self.timeout, call.into_future()).await {
-            Ok(Ok(answer)) => {
+        let call = tokio::time::timeout(self.timeout, call.into_future());
+        let error = match select(pin!(call), pin!(self.link.gone())).await {
+            Either::Left((Ok(Ok(answer)), _)) => {
                 self.link.answered();
                 return Ok(Ok(answer));
             }
-            Ok(Err(error)) => match classify(&error) {
+            Either::Left((Ok(Err(error)), _)) => match classify(&error) {
                 outage if outage.is_retryable() && outage.kind() != ErrorKind::Contention => outage,
                 _ => return Ok(Err(error)),
             },
-            Err(_) => Error::new(ErrorKind::Timeout)
+            Either::Left((Err(_), _)) => Error::new(ErrorKind::Timeout)
                 .store("mongo")
                 .hint(format!("the server took longer than {:?}", self.timeout)),
+            Either::Right(_) => Error::new(ErrorKind::Unavailable)
+                .store("mongo")
+                .hint("no server that takes writes can be reached"),
         };
         self.link.failed();
         Err(error.operation(operation))
@@ -211,158 +185,22 @@ impl MongoStore {
         &self,
         operation: &'static str,
         key: &Key,
-        expected: &[u8],
         pipeline: Vec<Document>,
         durable: Option<WriteConcern>,
     ) -> Result<Swapped> {
+        // The document as this very change left it: what was there before, another may have changed in between where the
+        // server looks it up apart.
         let call = self
             .sessions
             .find_one_and_update(commands::live(key), pipeline)
-            .projection(commands::value_only())
+            .return_document(ReturnDocument::After)
+            .projection(commands::outcome())
             .optional(durable, |call, concern| call.write_concern(concern));
-        Ok(match self.run(operation, call).await?.and_then(value) {
-            None => Swapped::Gone,
-            Some(found) if found == expected => Swapped::Done,
-            Some(found) => Swapped::Conflict(found),
-        })
-    }
-}
-
-impl MongoStoreBuilder {
-    /// Sets the collection. The default is `sessions`.
-    pub fn collection(mut self, name: impl Into<String>) -> Self {
-        self.collection = name.into();
-        self
-    }
-
-    /// Sets the database. The default is that of the address or client, or `cloakroom` if it has none.
-    pub fn database(mut self, name: impl Into<String>) -> Self {
-        self.database = Some(name.into());
-        self
-    }
-
-    /// Sets the deadline of each operation, from 1 ms. The default is 4 seconds.
-    ///
-    /// In an outage the driver looks for a server for half of it, unless the address says otherwise
-    /// (`serverSelectionTimeoutMS`).
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// Sets who must have a create, a removal or a destroy before it counts as done. The default is
-    /// [`Acknowledge::Majority`].
-    pub fn acknowledge(mut self, acknowledge: Acknowledge) -> Self {
-        self.acknowledge = acknowledge;
-        self
-    }
-
-    /// Creates no index: for who has no permission to. Whoever has it creates them once, here in the shell:
-    ///
-    /// ```js
-    /// db.sessions.createIndex({ p: 1 }, { name: "cloakroom_purge", expireAfterSeconds: 0 })
-    /// db.sessions.createIndex({ u: 1 }, { name: "cloakroom_user", sparse: true })
-    /// ```
-    ///
-    /// Without the first nothing that has expired is ever deleted, unless
-    /// [`sweep`](cloakroom_core::AdminStore::sweep) is called; without the second each
-    /// [`keys_of`](cloakroom_core::IndexedStore::keys_of) reads the whole collection.
-    pub fn leave_indexes(mut self) -> Self {
-        self.indexes = Indexes::Leave;
-        self
-    }
-
-    /// Connects to the server at `url`, `mongodb://` or `mongodb+srv://`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] naming `url`, `timeout`, `collection` or `database` when it cannot be used;
-    /// [`ErrorKind::Unavailable`] when no server answers, [`ErrorKind::Rejected`] when it refuses the credentials or the
-    /// indexes. The address is in none of them.
-    pub async fn connect(self, url: &str) -> Result<MongoStore> {
-        // The driver's message quotes the address.
-        let mut options = ClientOptions::parse(url).await.map_err(|error| match classify(&error) {
-            error if error.is_retryable() => error.operation("connect"),
-            _ => Error::config(
-                "url",
-                "is no address of a MongoDB; write mongodb://user:password@host:27017/database, \
-                     with special characters of the password percent-encoded",
-            )
-            .store("mongo"),
-        })?;
-        options.retry_writes = Some(false);
-        options.server_selection_timeout.get_or_insert(self.timeout / 2);
-        options.connect_timeout.get_or_insert(self.timeout / 2);
-        options.app_name.get_or_insert_with(|| "cloakroom".to_owned());
-        let link = Link::new();
-        link.follow(&mut options);
-        let client = Client::with_options(options).map_err(|error| classify(&error).operation("connect"))?;
-        let database = self.database_of(&client);
-        self.open(&database, link).await
-    }
-
-    /// Uses a client of the application's. Its options hold, but that reads go to the primary.
-    ///
-    /// Give it a `serverSelectionTimeoutMS` of 2 seconds or so: the driver's default is 30, and the deadline of each
-    /// operation then ends what it waits for. The status follows what operations answer, and a ping every now and then
-    /// while they fail; the client's own monitoring cannot be watched from here.
-    ///
-    /// # Errors
-    /// As [`connect`](Self::connect).
-    pub async fn from_client(self, client: Client) -> Result<MongoStore> {
-        let database = self.database_of(&client);
-        self.open(&database, Link::new()).await
-    }
-
-    /// Uses a collection of the application's, and of its client what [`from_client`](Self::from_client) does. The names
-    /// given to this builder are not used.
-    ///
-    /// # Errors
-    /// As [`connect`](Self::connect).
-    pub async fn from_collection<T: Send + Sync>(mut self, collection: Collection<T>) -> Result<MongoStore> {
-        let namespace = collection.namespace();
-        let database = collection.client().database(&namespace.db);
-        self.collection = namespace.coll;
-        self.open(&database, Link::new()).await
-    }
-
-    fn database_of(&self, client: &Client) -> Database {
-        match &self.database {
-            Some(name) => client.database(name),
-            None => client.default_database().unwrap_or_else(|| client.database("cloakroom")),
+        let Some(found) = self.run(operation, call).await? else { return Ok(Swapped::Gone) };
+        if found.get_bool("s").unwrap_or(false) {
+            return Ok(Swapped::Done);
         }
-    }
-
-    async fn open(self, database: &Database, link: Arc<Link>) -> Result<MongoStore> {
-        if self.timeout < Duration::from_millis(1) {
-            return Err(Error::config("timeout", "must be at least 1 ms; try 4 seconds"));
-        }
-        let bad = |name: &str| name.is_empty() || name.contains(['$', '\0']);
-        if bad(&self.collection) || self.collection.starts_with("system.") {
-            return Err(Error::config("collection", "must be a name without `$`, such as sessions"));
-        }
-        if bad(database.name()) || database.name().contains(['/', '\\', '.', ' ', '"']) {
-            return Err(Error::config("database", "must be a name of letters, digits, `_` and `-`"));
-        }
-        let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
-        let options = CollectionOptions::builder().selection_criteria(primary).build();
-        link.probe(database.clone());
-        let store = MongoStore {
-            sessions: database.collection_with_options(&self.collection, options),
-            durable: (self.acknowledge == Acknowledge::Majority).then(|| {
-                WriteConcern::builder()
-                    .w(mongodb::options::Acknowledgment::Majority)
-                    .w_timeout(self.timeout)
-                    .build()
-            }),
-            timeout: self.timeout,
-            link,
-        };
-        if self.indexes == Indexes::Create {
-            store.run("create indexes", store.sessions.create_indexes(commands::indexes())).await?;
-        } else {
-            store.run("connect", database.run_command(doc! { "ping": 1 })).await?;
-        }
-        Ok(store)
+        value(found).map(Swapped::Conflict).ok_or_else(foreign)
     }
 }
 
@@ -434,12 +272,12 @@ impl AtomicStore for MongoStore {
     async fn replace(&self, key: &Key, expected: &[u8], value: Bytes, ttl: Ttl) -> Result<Swapped> {
         check_size("replace", &value)?;
         check_size("replace", expected)?;
-        self.swap("replace", key, expected, commands::write_if(expected, &value, ttl), None).await
+        self.swap("replace", key, commands::write_if(expected, &value, ttl), None).await
     }
 
     async fn remove(&self, key: &Key, expected: &[u8]) -> Result<Swapped> {
         check_size("remove", expected)?;
-        self.swap("remove", key, expected, commands::end_if(expected), self.durable.clone()).await
+        self.swap("remove", key, commands::end_if(expected), self.durable.clone()).await
     }
 
     async fn touch(&self, key: &Key, ttl: Ttl) -> Result<bool> {
@@ -474,12 +312,28 @@ impl IndexedStore for MongoStore {
         self.run("keys_of", call).await?.into_iter().map(key).collect()
     }
 
+    /// In two round trips for each 100 keys, so that none takes long however many there are.
     async fn destroy_user(&self, user: &str, except: Option<&Key>) -> Result<u64> {
-        let call = self
-            .sessions
-            .update_many(commands::live_of(user, except), commands::end())
-            .optional(self.durable.clone(), |call, concern| call.write_concern(concern));
-        Ok(self.run("destroy_user", call).await?.matched_count)
+        let mut removed = 0;
+        loop {
+            let found = self.sessions.find(commands::live_of(user, except)).projection(doc! { "_id": 1 });
+            let call =
+                async { found.limit(DESTROY_BATCH as i64).await?.try_collect::<Vec<Document>>().await };
+            let found = self.run("destroy_user", call).await?;
+            if found.is_empty() {
+                return Ok(removed);
+            }
+            let last = found.len() < DESTROY_BATCH;
+            let keys = found.into_iter().filter_map(|mut document| document.remove("_id")).collect();
+            let call = self
+                .sessions
+                .update_many(commands::live_among(user, keys), commands::end())
+                .optional(self.durable.clone(), |call, concern| call.write_concern(concern));
+            removed += self.run("destroy_user", call).await?.matched_count;
+            if last {
+                return Ok(removed);
+            }
+        }
     }
 }
 
@@ -553,6 +407,12 @@ fn key(document: Document) -> Result<Key> {
         )
     };
     document.get_str("_id").ok().and_then(|key| Key::new(key).ok()).ok_or_else(foreign)
+}
+
+fn foreign() -> Error {
+    Error::new(ErrorKind::Corrupt)
+        .store("mongo")
+        .hint("the collection holds a document that is no session's; give sessions a collection of their own")
 }
 
 fn check_size(operation: &'static str, value: &[u8]) -> Result<()> {

@@ -1,13 +1,12 @@
 //! The store in a MySQL or MariaDB database.
 
+mod builder;
 mod fault;
 mod schema;
 
 use std::{
     fmt,
-    str::FromStr,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -21,28 +20,27 @@ use futures_util::{
     stream::{self, BoxStream, StreamExt},
 };
 use sqlx::{
-    ConnectOptions, Connection, MySql, MySqlConnection, MySqlPool, Row,
-    mysql::{MySqlArguments, MySqlConnectOptions, MySqlPoolOptions, MySqlRow},
+    MySql, MySqlConnection, MySqlPool, Row,
+    mysql::{MySqlArguments, MySqlRow},
     query::Query,
 };
 
+pub use self::builder::MySqlStoreBuilder;
 use self::schema::Statements;
 use crate::{
-    sql::{Line, Link, Names, PAGE, Preparing, Quote, Sql, TIMEOUT, key_of, user_bytes},
-    sweep::{EVERY, More, Sweep, Sweeper},
+    sql::{Line, Link, Names, PAGE, Preparing, Quote, Sql, key_of, user_bytes},
+    sweep::{More, Sweep, Sweeper},
 };
 
 /// The name of this store in errors.
 const STORE: &str = "mysql";
 
-/// How many expired rows one statement deletes, and how many bindings one looks at.
+/// How many expired rows one statement deletes, and how many bindings one looks at: few enough that their locks are
+/// held for some milliseconds only.
 const BATCH: u32 = 250;
 
 /// How often a swap is tried that meets its own expected value again between its two statements.
 const SWAPS: u32 = 8;
-
-/// How long a connection may lie idle and still be used without a look whether it works.
-const FRESH: Duration = Duration::from_secs(1);
 
 /// A store in a MySQL database, version 8 or later, or in MariaDB, 10.11 or later.
 ///
@@ -118,17 +116,11 @@ impl MySqlStore {
 
     /// Starts a store with options.
     pub const fn builder() -> MySqlStoreBuilder {
-        MySqlStoreBuilder {
-            table: None,
-            timeout: TIMEOUT,
-            sweep_every: Some(EVERY),
-            max_connections: 10,
-        }
+        MySqlStoreBuilder::new()
     }
 
     fn new(pool: MySqlPool, names: Names, builder: &MySqlStoreBuilder) -> Self {
-        let line =
-            Line::new(pool, STORE, builder.timeout, Preparing::Once, fault::classify, Some(probe));
+        let line = Line::new(pool, STORE, builder.timeout, Preparing::Once, fault::classify, Some(probe));
         Self(Arc::new(Inner {
             link: Link::new(line),
             statements: Statements::new(&names),
@@ -160,113 +152,6 @@ impl MySqlStore {
     #[must_use]
     pub fn pool(&self) -> &MySqlPool {
         self.0.link.pool()
-    }
-}
-
-/// The options of a [`MySqlStore`].
-///
-/// ```no_run
-/// use cloakroom::MySqlStore;
-///
-/// # async fn open() -> cloakroom::Result<()> {
-/// let builder = MySqlStore::builder().table("web_sessions").max_connections(20);
-/// let store = builder.connect("mysql://app:secret@localhost/shop").await?;
-/// # Ok(()) }
-/// ```
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct MySqlStoreBuilder {
-    table: Option<String>,
-    timeout: Duration,
-    sweep_every: Option<Duration>,
-    max_connections: u32,
-}
-
-impl MySqlStoreBuilder {
-    /// Names the table: 1 to 48 ASCII letters, digits and underscores, no digit first. `cloakroom_sessions` by default.
-    ///
-    /// The tables beside it have the same name with `_users` and `_schema` at the end.
-    pub fn table(mut self, table: impl Into<String>) -> Self {
-        self.table = Some(table.into());
-        self
-    }
-
-    /// How long an operation may take, with the wait for a connection. 2 seconds by default.
-    pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// How often expired rows are deleted, on average; `None` for never. Every 5 minutes by default.
-    pub fn sweep_every(mut self, every: impl Into<Option<Duration>>) -> Self {
-        self.sweep_every = every.into();
-        self
-    }
-
-    /// The most connections that [`connect`](Self::connect) opens. 10 by default.
-    pub const fn max_connections(mut self, max_connections: u32) -> Self {
-        self.max_connections = max_connections;
-        self
-    }
-
-    /// Connects, so that a wrong address or password shows at once.
-    ///
-    /// TLS is by `ssl-mode` in the address, with rustls; `PREFERRED` unless it says otherwise.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] naming `url`, `table`, `timeout`, `max_connections` or `sweep_every`;
-    /// [`ErrorKind::Rejected`] for a wrong user, password or database; [`ErrorKind::Unavailable`] and
-    /// [`ErrorKind::Timeout`] if the server cannot be reached.
-    pub async fn connect(self, url: &str) -> Result<MySqlStore> {
-        let named = |error: Error| error.operation("connect").store(STORE);
-        let names = self.check().map_err(named)?;
-        let options = options(url).map_err(named)?;
-        let conn = tokio::time::timeout(self.timeout, options.connect()).await.map_err(|_| {
-            let hint = format!("the server did not answer within {:?}", self.timeout);
-            named(Error::new(ErrorKind::Timeout).hint(hint))
-        })?;
-        // A connection of its own: the pool would try again for a while, and not say why.
-        drop(conn.map_err(|error| named(fault::classify(error).error))?);
-        let pool = MySqlPoolOptions::new()
-            .max_connections(self.max_connections)
-            .acquire_timeout(self.timeout)
-            .test_before_acquire(false)
-            .before_acquire(|conn, meta| {
-                Box::pin(async move {
-                    if meta.idle_for >= FRESH {
-                        conn.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .connect_lazy_with(options);
-        let store = MySqlStore::new(pool, names, &self);
-        store.0.link.reach().await?;
-        Ok(store)
-    }
-
-    /// Uses a pool of the application's, as it is.
-    ///
-    /// The server need not be there yet: the status is `Connecting` until it has been seen.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] naming `table`, `timeout` or `sweep_every`.
-    pub fn from_pool(self, pool: MySqlPool) -> Result<MySqlStore> {
-        let names = self.check().map_err(|error| error.store(STORE))?;
-        Ok(MySqlStore::new(pool, names, &self))
-    }
-
-    fn check(&self) -> Result<Names> {
-        if self.timeout.is_zero() {
-            return Err(Error::config("timeout", "must be more than zero"));
-        }
-        if self.sweep_every.is_some_and(|every| every.is_zero()) {
-            return Err(Error::config("sweep_every", "must be more than zero; `None` switches it off"));
-        }
-        if self.max_connections == 0 {
-            return Err(Error::config("max_connections", "must be at least 1"));
-        }
-        Names::new(self.table.as_deref().unwrap_or(schema::TABLE), None, Quote::Backtick)
     }
 }
 
@@ -491,15 +376,6 @@ impl fmt::Debug for MySqlStore {
             .field("link", &self.0.link)
             .finish_non_exhaustive()
     }
-}
-
-/// Reads an address. Its text is not repeated in errors.
-fn options(url: &str) -> Result<MySqlConnectOptions> {
-    let form = "must look like mysql://user:password@host/database";
-    if !url.starts_with("mysql://") && !url.starts_with("mariadb://") {
-        return Err(Error::config("url", form));
-    }
-    MySqlConnectOptions::from_str(url).map_err(|_| Error::config("url", form))
 }
 
 /// Asks whether the server is there and takes writes. The variable is a number or a word, as the version has it.

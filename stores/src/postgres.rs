@@ -1,13 +1,12 @@
 //! The store in a PostgreSQL database.
 
+mod builder;
 mod fault;
 mod schema;
 
 use std::{
     fmt,
-    str::FromStr,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -21,26 +20,25 @@ use futures_util::{
     stream::{self, BoxStream, StreamExt},
 };
 use sqlx::{
-    ConnectOptions, Connection, PgConnection, PgPool, Postgres, Row,
-    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
+    PgConnection, PgPool, Postgres, Row,
+    postgres::{PgArguments, PgRow},
     query::Query,
 };
 
-pub(crate) use self::fault::classify;
+pub use self::builder::{PostgresStoreBuilder, Prepare};
+pub(crate) use self::{builder::pool_options, fault::classify};
 use self::schema::Statements;
 use crate::{
-    sql::{Line, Link, Names, PAGE, Preparing, Quote, Sql, TIMEOUT, key_of, user_bytes},
-    sweep::{EVERY, More, Sweep, Sweeper},
+    sql::{Line, Link, Names, PAGE, Preparing, Quote, Sql, key_of, user_bytes},
+    sweep::{More, Sweep, Sweeper},
 };
 
 /// The name of this store in errors.
 const STORE: &str = "postgres";
 
-/// How many expired rows one statement deletes, and how many bindings one looks at.
-const BATCH: u32 = 1000;
-
-/// How long a connection may lie idle and still be used without a look whether it works.
-const FRESH: Duration = Duration::from_secs(1);
+/// How many expired rows one statement deletes, and how many bindings one looks at: few enough that their locks are
+/// held for some milliseconds only.
+const BATCH: u32 = 500;
 
 /// A store in a PostgreSQL database, version 12 or later.
 ///
@@ -113,14 +111,7 @@ impl PostgresStore {
 
     /// Starts a store with options.
     pub const fn builder() -> PostgresStoreBuilder {
-        PostgresStoreBuilder {
-            schema: None,
-            table: None,
-            timeout: TIMEOUT,
-            sweep_every: Some(EVERY),
-            max_connections: 10,
-            prepare: Prepare::OncePerConnection,
-        }
+        PostgresStoreBuilder::new()
     }
 
     fn new(pool: PgPool, names: Names, builder: &PostgresStoreBuilder) -> Self {
@@ -161,130 +152,6 @@ impl PostgresStore {
     pub fn pool(&self) -> &PgPool {
         self.0.link.pool()
     }
-}
-
-/// The options of a [`PostgresStore`].
-///
-/// ```no_run
-/// use cloakroom::PostgresStore;
-///
-/// # async fn open() -> cloakroom::Result<()> {
-/// let builder = PostgresStore::builder().schema("web").table("sessions").max_connections(20);
-/// let store = builder.connect("postgres://app:secret@localhost/shop").await?;
-/// # Ok(()) }
-/// ```
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct PostgresStoreBuilder {
-    schema: Option<String>,
-    table: Option<String>,
-    timeout: Duration,
-    sweep_every: Option<Duration>,
-    max_connections: u32,
-    prepare: Prepare,
-}
-
-impl PostgresStoreBuilder {
-    /// Names the schema: 1 to 48 ASCII letters, digits and underscores, no digit first. By default the server takes the
-    /// first of the connection's `search_path`.
-    ///
-    /// Upper and lower case differ, as in all quoted names.
-    pub fn schema(mut self, schema: impl Into<String>) -> Self {
-        self.schema = Some(schema.into());
-        self
-    }
-
-    /// Names the table, by the same rules. `cloakroom_sessions` by default.
-    ///
-    /// The tables beside it have the same name with `_users` and `_schema` at the end.
-    pub fn table(mut self, table: impl Into<String>) -> Self {
-        self.table = Some(table.into());
-        self
-    }
-
-    /// How long an operation may take, with the wait for a connection. 2 seconds by default.
-    pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// How often expired rows are deleted, on average; `None` for never. Every 5 minutes by default.
-    pub fn sweep_every(mut self, every: impl Into<Option<Duration>>) -> Self {
-        self.sweep_every = every.into();
-        self
-    }
-
-    /// The most connections that [`connect`](Self::connect) opens. 10 by default.
-    pub const fn max_connections(mut self, max_connections: u32) -> Self {
-        self.max_connections = max_connections;
-        self
-    }
-
-    /// How often statements are prepared. Once for each connection by default, which is right unless a pooler stands
-    /// between that knows nothing of prepared statements.
-    pub const fn prepare(mut self, prepare: Prepare) -> Self {
-        self.prepare = prepare;
-        self
-    }
-
-    /// Connects, so that a wrong address or password shows at once.
-    ///
-    /// TLS is by `sslmode` in the address, with rustls; `prefer` unless it says otherwise.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] naming `url`, `schema`, `table`, `timeout`, `max_connections` or `sweep_every`;
-    /// [`ErrorKind::Rejected`] for a wrong user, password or database; [`ErrorKind::Unavailable`] and
-    /// [`ErrorKind::Timeout`] if the server cannot be reached.
-    pub async fn connect(self, url: &str) -> Result<PostgresStore> {
-        let named = |error: Error| error.operation("connect").store(STORE);
-        let names = self.check().map_err(named)?;
-        let options = options(url).map_err(named)?;
-        let conn = tokio::time::timeout(self.timeout, options.connect()).await.map_err(|_| {
-            let hint = format!("the server did not answer within {:?}", self.timeout);
-            named(Error::new(ErrorKind::Timeout).hint(hint))
-        })?;
-        // A connection of its own: the pool would try again for a while, and not say why.
-        drop(conn.map_err(|error| named(classify(error).error))?);
-        let pool = pool_options(self.max_connections, self.timeout).connect_lazy_with(options);
-        let store = PostgresStore::new(pool, names, &self);
-        store.0.link.reach().await?;
-        Ok(store)
-    }
-
-    /// Uses a pool of the application's, as it is.
-    ///
-    /// The server need not be there yet: the status is `Connecting` until it has been seen.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] naming `schema`, `table`, `timeout` or `sweep_every`.
-    pub fn from_pool(self, pool: PgPool) -> Result<PostgresStore> {
-        let names = self.check().map_err(|error| error.store(STORE))?;
-        Ok(PostgresStore::new(pool, names, &self))
-    }
-
-    fn check(&self) -> Result<Names> {
-        if self.timeout.is_zero() {
-            return Err(Error::config("timeout", "must be more than zero"));
-        }
-        if self.sweep_every.is_some_and(|every| every.is_zero()) {
-            return Err(Error::config("sweep_every", "must be more than zero; `None` switches it off"));
-        }
-        if self.max_connections == 0 {
-            return Err(Error::config("max_connections", "must be at least 1"));
-        }
-        let table = self.table.as_deref().unwrap_or(schema::TABLE);
-        Names::new(table, self.schema.as_deref(), Quote::Double)
-    }
-}
-
-/// How often a store prepares its statements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Prepare {
-    /// Once for each connection; a call is then one round trip.
-    OncePerConnection,
-    /// For each call, in a transaction around it: five round trips, through any pooler.
-    EachTime,
 }
 
 #[async_trait]
@@ -498,33 +365,6 @@ impl fmt::Debug for PostgresStore {
             .field("link", &self.0.link)
             .finish_non_exhaustive()
     }
-}
-
-/// Reads an address. Its text is not repeated in errors.
-fn options(url: &str) -> Result<PgConnectOptions> {
-    let form = "must look like postgres://user:password@host/database";
-    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-        return Err(Error::config("url", form));
-    }
-    let options = PgConnectOptions::from_str(url).map_err(|_| Error::config("url", form))?;
-    // Poolers refuse this one, and it is about numbers that we have none of.
-    Ok(options.extra_float_digits(None))
-}
-
-/// Describes a pool that looks whether a connection still works only when it has been idle.
-pub(crate) fn pool_options(max_connections: u32, timeout: Duration) -> PgPoolOptions {
-    PgPoolOptions::new()
-        .max_connections(max_connections)
-        .acquire_timeout(timeout)
-        .test_before_acquire(false)
-        .before_acquire(|conn, meta| {
-            Box::pin(async move {
-                if meta.idle_for >= FRESH {
-                    conn.ping().await?;
-                }
-                Ok(true)
-            })
-        })
 }
 
 /// Asks whether the server is there and takes writes. As a simple query, which every pooler passes on.

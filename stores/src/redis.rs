@@ -59,9 +59,9 @@ use self::{
 ///
 /// # What it costs
 ///
-/// One command and one round trip for each operation; `keys_of` takes two round trips, `destroy_user` three, `scan`
-/// one for some 500 keys of the database, whoever wrote them. A command is sent once. If the connection breaks before
-/// the reply it is an error, and the engine finds out what became of it.
+/// One command and one round trip for each operation. `keys_of` and `destroy_user` take one more for each 500 keys of
+/// the user, and `scan` takes one for some 500 keys of the database, whoever wrote them. A command is sent once: if the
+/// connection breaks before the reply it is an error, and the engine finds out what became of it.
 ///
 /// # In the server
 ///
@@ -118,6 +118,7 @@ impl RedisStore {
     ///
     /// This is several times slower than the connection that [`connect`](Self::connect) makes, since the pool asks the
     /// server twice before it hands a connection out. The status falls when a command fails, not when the server does.
+    /// For `rediss://` the application itself chooses the cryptography of rustls.
     ///
     /// # Errors
     /// As [`connect`](Self::connect), and [`ErrorKind::Config`] naming `pool` if it has no runtime.

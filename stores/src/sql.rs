@@ -64,7 +64,9 @@ pub(crate) fn check_version(store: &'static str, found: i64, known: usize) -> Re
         Ok(version) if version <= known => Ok(version),
         _ => Err(Error::config(
             "table",
-            format!("has version {found} of the schema, and this version of cloakroom knows {known}: update it"),
+            format!(
+                "has version {found} of the schema, and this version of cloakroom knows {known}: update it"
+            ),
         )
         .store(store)
         .operation("migrate")),

@@ -1,11 +1,11 @@
 //! The store in an SQLite file: for one machine, whose processes may share it.
 
+mod builder;
 mod fault;
 mod schema;
 
 use std::{
     fmt,
-    str::FromStr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -19,17 +19,14 @@ use futures_util::{
     TryStreamExt,
     stream::{self, BoxStream, StreamExt},
 };
-use sqlx::{
-    Row, Sqlite, SqlitePool,
-    query::Query,
-    sqlite::{SqliteArguments, SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous},
-};
+use sqlx::{Row, Sqlite, SqlitePool, query::Query, sqlite::SqliteArguments};
 use tokio::sync::Semaphore;
 
+pub use self::builder::SqliteStoreBuilder;
 use self::schema::Statements;
 use crate::{
-    sql::{Line, Link, Names, PAGE, Preparing, Quote, Sql, TIMEOUT, key_of, user_bytes},
-    sweep::{EVERY, More, Sweep, Sweeper},
+    sql::{Line, Link, Names, PAGE, Preparing, Quote, Sql, key_of, user_bytes},
+    sweep::{More, Sweep, Sweeper},
 };
 
 /// The name of this store in errors.
@@ -116,7 +113,7 @@ impl SqliteStore {
 
     /// Starts a store with options.
     pub const fn builder() -> SqliteStoreBuilder {
-        SqliteStoreBuilder { table: None, timeout: TIMEOUT, sweep_every: Some(EVERY), max_connections: 10 }
+        SqliteStoreBuilder::new()
     }
 
     fn new(pool: SqlitePool, names: Names, builder: &SqliteStoreBuilder) -> Self {
@@ -153,101 +150,6 @@ impl SqliteStore {
     #[must_use]
     pub fn pool(&self) -> &SqlitePool {
         self.0.link.pool()
-    }
-}
-
-/// The options of an [`SqliteStore`].
-///
-/// ```no_run
-/// use cloakroom::SqliteStore;
-///
-/// # async fn open() -> cloakroom::Result<()> {
-/// let store = SqliteStore::builder().table("shop_sessions").connect("sqlite://shop.db").await?;
-/// # Ok(()) }
-/// ```
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct SqliteStoreBuilder {
-    table: Option<String>,
-    timeout: Duration,
-    sweep_every: Option<Duration>,
-    max_connections: u32,
-}
-
-impl SqliteStoreBuilder {
-    /// Names the table: 1 to 48 ASCII letters, digits and underscores, no digit first. `cloakroom_sessions` by default.
-    ///
-    /// The tables beside it have the same name with `_users` and `_schema` at the end.
-    pub fn table(mut self, table: impl Into<String>) -> Self {
-        self.table = Some(table.into());
-        self
-    }
-
-    /// How long an operation waits for a connection, and then for writers of other processes. 2 seconds by default.
-    pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// How often expired rows are taken out, on average; `None` for never. Every 5 minutes by default.
-    pub fn sweep_every(mut self, every: impl Into<Option<Duration>>) -> Self {
-        self.sweep_every = every.into();
-        self
-    }
-
-    /// The most connections that [`connect`](Self::connect) opens, each with a thread of its own. 10 by default.
-    pub const fn max_connections(mut self, max_connections: u32) -> Self {
-        self.max_connections = max_connections;
-        self
-    }
-
-    /// Opens the file, and makes it if it is missing, unless the address has a `mode` that says otherwise.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] naming `url`, `table`, `timeout`, `max_connections` or `sweep_every`: also for a database
-    /// in memory, which would be another one for each connection. [`ErrorKind::Rejected`] if the file may not be
-    /// written, [`ErrorKind::Timeout`] if another process holds it.
-    pub async fn connect(self, url: &str) -> Result<SqliteStore> {
-        let names = self.check().map_err(|error| error.store(STORE))?;
-        let options = options(url).map_err(|error| error.store(STORE))?;
-        let options = options.synchronous(SqliteSynchronous::Normal).busy_timeout(self.timeout);
-        if !url.contains("mode=") {
-            schema::make_file(options.get_filename());
-        }
-        let pool = SqlitePoolOptions::new()
-            .max_connections(self.max_connections)
-            // There is no server that could have hung up.
-            .test_before_acquire(false)
-            .acquire_timeout(self.timeout)
-            .connect_lazy_with(options);
-        let store = SqliteStore::new(pool, names, &self);
-        schema::switch_to_wal(&store.0).await?;
-        Ok(store)
-    }
-
-    /// Uses a pool of the application's, as it is.
-    ///
-    /// The journal mode, `synchronous` and the busy timeout are then yours: sqlx leaves the first two as the file and
-    /// SQLite have them, which makes each write several times as dear as WAL with `synchronous=NORMAL`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] naming `table`, `timeout` or `sweep_every`.
-    pub fn from_pool(self, pool: SqlitePool) -> Result<SqliteStore> {
-        let names = self.check().map_err(|error| error.store(STORE))?;
-        Ok(SqliteStore::new(pool, names, &self))
-    }
-
-    fn check(&self) -> Result<Names> {
-        if self.timeout.is_zero() {
-            return Err(Error::config("timeout", "must be more than zero"));
-        }
-        if self.sweep_every.is_some_and(|every| every.is_zero()) {
-            return Err(Error::config("sweep_every", "must be more than zero; `None` switches it off"));
-        }
-        if self.max_connections == 0 {
-            return Err(Error::config("max_connections", "must be at least 1"));
-        }
-        Names::new(self.table.as_deref().unwrap_or(schema::TABLE), None, Quote::Double)
     }
 }
 
@@ -466,21 +368,6 @@ impl fmt::Debug for SqliteStore {
             .field("link", &self.0.link)
             .finish_non_exhaustive()
     }
-}
-
-/// Reads an address. Its text is not repeated in errors.
-fn options(url: &str) -> Result<SqliteConnectOptions> {
-    let form = "must look like sqlite://sessions.db or sqlite:///var/lib/app/sessions.db";
-    if !url.starts_with("sqlite:") {
-        return Err(Error::config("url", form));
-    }
-    let options = SqliteConnectOptions::from_str(url).map_err(|_| Error::config("url", form))?;
-    if url.contains(":memory:") || url.contains("mode=memory") || options.get_filename().as_os_str().is_empty() {
-        let cure = "must name a file: in memory every connection would have a database of its own; for sessions in \
-                    memory take `MemoryStore`";
-        return Err(Error::config("url", cure));
-    }
-    Ok(options)
 }
 
 fn query<'q>(sql: &Sql) -> Query<'q, Sqlite, SqliteArguments> {

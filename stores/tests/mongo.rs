@@ -10,4 +10,5 @@ conformance_tests! {
         MongoStore::builder().collection(env.namespace()).connect(env.url()).await
     },
     abilities: [atomic, indexed, admin],
+    round_trips: [DestroyUser: 2],
 }

@@ -1,16 +1,14 @@
-//! The conformance suite over the Redis store, on a server of the suite's own.
+//! The conformance suite over the Redis store.
 #![cfg(feature = "redis")]
 
 use cloakroom::RedisStore;
-use cloakroom_conformance::{Env, conformance_tests};
-
-fn open(env: Env) -> impl Future<Output = cloakroom::Result<RedisStore>> {
-    let url = std::env::var("CLOAKROOM_TEST_REDIS_URL").unwrap();
-    async move { RedisStore::builder().prefix(format!("{}:", env.namespace())).connect(&url).await }
-}
+use cloakroom_conformance::{Env, Server, conformance_tests};
 
 conformance_tests! {
-    server: none,
-    open: open,
+    server: Server::redis,
+    open: |env: Env| async move {
+        RedisStore::builder().prefix(format!("{}:", env.namespace())).connect(env.url()).await
+    },
     abilities: [atomic, indexed, admin],
+    round_trips: [KeysOf: 2, DestroyUser: 2],
 }

@@ -87,7 +87,8 @@ async fn kill_and_look() {
             assert!(found >= *number, "{found} is older than the acknowledged {number}");
             assert_eq!(text, format!("{found:08}").repeat(700), "a torn value");
         }
-        let sound: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(store.pool()).await.expect("a check");
+        let sound: String =
+            sqlx::query_scalar("PRAGMA integrity_check").fetch_one(store.pool()).await.expect("a check");
         assert_eq!(sound, "ok");
         // The next writer counts from 0 again.
         stored.clear();

@@ -1,9 +1,10 @@
 //! What is SQLite's own: the file, its locks, a full disk, several handles on one file.
 #![cfg(feature = "sqlite")]
+#![allow(clippy::unwrap_used, clippy::panic)] // A helper that fails is a test that fails.
 
-mod sql;
 #[path = "sql/folder.rs"]
 mod folder;
+mod sql;
 
 use std::time::{Duration, Instant};
 
@@ -109,7 +110,14 @@ async fn the_file_is_in_wal_mode_and_syncs_at_checkpoints() {
 
 #[tokio::test]
 async fn a_database_in_memory_is_refused_and_so_is_another_scheme() {
-    for url in ["sqlite::memory:", "sqlite://:memory:", "sqlite://a?mode=memory", "sqlite://", "postgres://a", "a.db"] {
+    for url in [
+        "sqlite::memory:",
+        "sqlite://:memory:",
+        "sqlite://a?mode=memory",
+        "sqlite://",
+        "postgres://a",
+        "a.db",
+    ] {
         let error = SqliteStore::connect(url).await.map(drop).unwrap_err();
         assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("url")), "{url}: {error}");
     }
@@ -137,7 +145,8 @@ async fn a_missing_folder_and_a_file_that_is_no_database_are_clear_errors() {
     assert!(error.to_string().contains("folder"), "{error}");
 
     let path = place.folder.path().join("text.db");
-    std::fs::write(&path, "certainly no database, and longer than a header of one hundred bytes ".repeat(4)).unwrap();
+    std::fs::write(&path, "certainly no database, and longer than a header of one hundred bytes ".repeat(4))
+        .unwrap();
     let error = SqliteStore::connect(&format!("sqlite://{}", path.display())).await.map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Backend, "{error}");
     assert!(error.to_string().contains("no sound SQLite database"), "{error}");
@@ -146,7 +155,7 @@ async fn a_missing_folder_and_a_file_that_is_no_database_are_clear_errors() {
 #[tokio::test]
 async fn a_file_opened_for_reading_only_rejects_writes() {
     let place = File::make().await;
-    place.table("fixed").await.set(&key("a"), "value".into(), LONG).await.unwrap();
+    place.folder.store("fixed").await.unwrap().set(&key("a"), "value".into(), LONG).await.unwrap();
     let pool = SqlitePool::connect(&format!("{}?mode=ro", place.folder.url())).await.unwrap();
     let store = SqliteStore::builder().table("fixed").from_pool(pool).unwrap();
     assert!(store.get(&key("a")).await.unwrap().is_some());

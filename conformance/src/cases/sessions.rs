@@ -99,10 +99,7 @@ where
 }
 
 pub(crate) async fn a_logout_in_one_process_ends_what_the_other_has_under_way(cx: Cx) -> Verdict {
-    let rounds = match env::var(VARIABLE) {
-        Ok(text) => text.parse().map_err(|_| Failure::new(format!("{VARIABLE} is a number"), text))?,
-        Err(_) => INTERLEAVINGS,
-    };
+    let rounds = interleavings()?;
     let engines = two_engines(&cx).await?;
     let mut lanes = JoinSet::new();
     for lane in 0..LANES {
@@ -115,6 +112,14 @@ pub(crate) async fn a_logout_in_one_process_ends_what_the_other_has_under_way(cx
         });
     }
     all(lanes).await.map(drop)
+}
+
+/// How many rounds of that race are run.
+pub(crate) fn interleavings() -> Verdict<usize> {
+    match env::var(VARIABLE) {
+        Ok(text) => text.parse().map_err(|_| Failure::new(format!("{VARIABLE} is a number"), text)),
+        Err(_) => Ok(INTERLEAVINGS),
+    }
 }
 
 /// One visitor logs out in one process while a request of theirs is under way in the other.

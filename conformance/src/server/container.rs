@@ -146,6 +146,27 @@ impl Container {
         lines.filter_map(|line| async { line.ok().map(|line| line.to_string()) }).collect().await
     }
 
+    /// What a command writes that is run inside; empty if it cannot be run.
+    pub(crate) async fn output(&self, command: &[&str]) -> String {
+        use futures_util::StreamExt;
+        use testcontainers::bollard::exec::{CreateExecOptions, StartExecResults};
+
+        let options = CreateExecOptions {
+            cmd: Some(command.to_vec()),
+            attach_stdout: Some(true),
+            ..Default::default()
+        };
+        let Ok(exec) = self.docker.create_exec(&self.id, options).await else {
+            return String::new();
+        };
+        match self.docker.start_exec(&exec.id, None).await {
+            Ok(StartExecResults::Attached { output, .. }) => {
+                output.filter_map(|line| async { line.ok().map(|line| line.to_string()) }).collect().await
+            }
+            _ => String::new(),
+        }
+    }
+
     fn done(&self, what: &str, result: Result<(), testcontainers::bollard::errors::Error>) -> Verdict {
         result.map_err(|error| {
             Failure::new(format!("a container can be told to {what}"), format!("{}: {error}", self.image))

@@ -207,6 +207,12 @@ impl Process {
         self.signal(Signal::Continue, Whom::ChildrenToo)
     }
 
+    /// What the program says of its version.
+    pub(crate) fn version(&self) -> String {
+        let output = Command::new(&self.program.path).arg("--version").output();
+        output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+    }
+
     /// Returns when the program has ended.
     pub(crate) async fn ended(&self) {
         let mut state = self.state.clone();

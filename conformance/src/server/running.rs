@@ -9,6 +9,7 @@ use crate::{
     failure::{Failure, Verdict},
     fault_proxy::FaultProxy,
     machine::Machine,
+    report::ServerReport,
     server::{
         address::Parts,
         container::Container,
@@ -19,6 +20,9 @@ use crate::{
         shared,
     },
 };
+
+/// Debian's programs of PostgreSQL are not where others look for them.
+const VERSION: &str = "postgres --version || /usr/lib/postgresql/*/bin/postgres --version";
 
 /// How long a server may take to answer once it was started.
 const READY: Duration = Duration::from_secs(60);
@@ -289,6 +293,22 @@ impl Node {
         background::run(async move { node.act(deed).await }).await
     }
 
+    /// Asks the program itself for its version, where the wire does not tell.
+    pub(crate) async fn version(&self) -> String {
+        let node = Arc::clone(&self.0);
+        let asked = background::run(async move {
+            Ok(match &node.body {
+                Body::Container(container) => container.output(&["sh", "-c", VERSION]).await,
+                Body::Process(process) => process.version(),
+                Body::Proxy(_) => String::new(),
+            })
+        });
+        // `postgres (PostgreSQL) 15.13 (Debian 15.13-0+deb12u1)`
+        let text = asked.await.unwrap_or_default();
+        let is_number = |word: &&str| word.starts_with(|letter: char| letter.is_ascii_digit());
+        text.split_whitespace().find(is_number).unwrap_or_default().to_owned()
+    }
+
     pub(crate) async fn ready(&self) -> Verdict<Product> {
         let node = Arc::clone(&self.0);
         background::run(async move { node.ready().await }).await
@@ -352,6 +372,14 @@ impl fmt::Debug for Node {
 impl Machine for Running {
     fn url(&self) -> &str {
         Self::url(self)
+    }
+
+    fn describe(&self) -> ServerReport {
+        ServerReport {
+            product: self.product().to_owned(),
+            version: self.version().to_owned(),
+            way: self.way().to_owned(),
+        }
     }
 
     fn keeps_data(&self) -> bool {

@@ -167,7 +167,10 @@ pub(crate) struct Started {
 }
 
 async fn finish(server: &Server, started: Started) -> Verdict<Running> {
-    let product = started.node.ready().await?;
+    let mut product = started.node.ready().await?;
+    if server.kind == Kind::Postgres {
+        product.version = started.node.version().await;
+    }
     Ok(Running::new(Inner {
         kind: server.kind,
         url: started.node.url().to_owned(),

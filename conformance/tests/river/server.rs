@@ -15,7 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-type Rows = Arc<Mutex<HashMap<Vec<u8>, (Vec<u8>, Instant)>>>;
+type Table = HashMap<Vec<u8>, (Vec<u8>, Instant)>;
+type Rows = Arc<Mutex<Table>>;
 
 fn main() -> ExitCode {
     let port = env::args().nth(1).and_then(|port| port.parse::<u16>().ok());
@@ -46,7 +47,7 @@ fn serve(stream: &TcpStream, rows: &Rows) -> io::Result<()> {
     }
 }
 
-fn lock(rows: &Rows) -> MutexGuard<'_, HashMap<Vec<u8>, (Vec<u8>, Instant)>> {
+fn lock(rows: &Rows) -> MutexGuard<'_, Table> {
     rows.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

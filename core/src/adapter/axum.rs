@@ -34,7 +34,7 @@ impl<S: Sync> FromRequestParts<S> for Session {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
-        LazySession::from_request_parts(parts, state).await?.load().await
+        LazySession::from_request_parts(parts, state).await?.into_loaded().await
     }
 }
 
@@ -44,7 +44,7 @@ impl<S: Sync> OptionalFromRequestParts<S> for Session {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Error> {
         match parts.extensions.get::<LazySession>().filter(|session| session.in_scope()).cloned() {
-            Some(session) => session.load().await.map(Some),
+            Some(session) => session.into_loaded().await.map(Some),
             None => Ok(None),
         }
     }

@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use crate::{
     config::Builder,
-    engine::{Commit, Engine, RequestHead},
+    engine::{Commit, Engine, RequestHead, finish},
     error::{Error, ErrorKind},
     hooks::OwnedHead,
     session::LazySession,
@@ -118,7 +118,7 @@ where
             let session = self.engine.begin(&RequestHead { method, uri, headers });
             let head = E::NEEDS_HEAD.then(|| OwnedHead::copy(method, uri, headers));
             request.extensions_mut().insert(session.clone());
-            Some(InUse { session, engine: self.engine.clone(), head, on_error: self.on_error.clone() })
+            Some(InUse { session, head, on_error: self.on_error.clone() })
         };
         ResponseFuture { state: State::Handling { future: self.inner.call(request) }, in_use: session }
     }
@@ -133,7 +133,6 @@ impl<S: fmt::Debug, E> fmt::Debug for SessionService<S, E> {
 /// What the future needs once the handler has answered.
 struct InUse<E> {
     session: LazySession,
-    engine: Engine,
     head: Option<OwnedHead>,
     on_error: E,
 }
@@ -168,13 +167,16 @@ where
             match this.state.as_mut().project() {
                 StateProjection::Handling { future } => {
                     let response = ready!(future.poll(context))?;
-                    let finished = this
-                        .in_use
-                        .as_ref()
-                        .and_then(|used| used.engine.finish(&used.session, response.status()));
-                    let Some(commit) = finished else {
+                    let finished =
+                        this.in_use.as_ref().and_then(|used| finish(&used.session.0, response.status()));
+                    let Some(mut commit) = finished else {
                         return Poll::Ready(Ok(response));
                     };
+                    if let Some(edits) = commit.take_ready() {
+                        let mut response = response;
+                        edits.apply(response.headers_mut());
+                        return Poll::Ready(Ok(response));
+                    }
                     this.state.set(State::Committing { commit, response: Some(response) });
                 }
                 StateProjection::Committing { commit, response } => {

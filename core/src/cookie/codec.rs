@@ -1,7 +1,5 @@
 //! The cookie as it is sent and taken back: `Set-Cookie` for an id, its removal, and the check of what came in.
 
-use std::fmt::Write as _;
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
@@ -98,7 +96,8 @@ impl CookieCodec {
         self.config.covers(path)
     }
 
-    /// Collects the values in a request that could be ours, by name and shape alone; allocates nothing.
+    /// Collects the values in a request that could be ours, by name and shape alone; allocates only for
+    /// the second of several.
     pub(crate) fn read(&self, headers: &HeaderMap) -> Candidates {
         read::scan(headers, self.config.name.as_bytes(), &self.shape)
     }
@@ -145,8 +144,7 @@ impl CookieCodec {
         }
         if lifetime == Lifetime::Ttl {
             text.push_str(MAX_AGE);
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{seconds}");
+            text.push_str(itoa::Buffer::new().format(seconds));
         }
         text.push_str(attributes);
         debug_assert_eq!(text.len(), length);

@@ -11,6 +11,7 @@ use crate::{
     async_trait,
     config::Builder,
     cookie::{Candidates, CookieForm, CookieOptions, Outgoing, Rejection, Ticket},
+    document::Pair,
 };
 
 /// The rows of a program that knows nothing of us: the data alone, as one JSON object.
@@ -29,7 +30,7 @@ impl RecordCodec for BareJson {
             serde_json::from_slice(bytes).map_err(|_| Error::new(ErrorKind::Corrupt))?;
         let mut data = Document::default();
         for (key, value) in rows {
-            data.set(&key.into(), value.get().into());
+            data.set(&Pair::new(&key, value.get()));
         }
         let meta = Meta::starting(0, None);
         Ok(Decoded::Session(record::Record { meta, data }))

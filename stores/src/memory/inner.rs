@@ -1,7 +1,7 @@
 //! What all handles of a memory store share: the shards, and every operation on them, none of which waits.
 
 use std::{
-    hash::{BuildHasher, RandomState},
+    hash::{BuildHasher, Hasher, RandomState},
     sync::{
         Arc, Weak,
         atomic::{
@@ -394,7 +394,10 @@ impl Inner {
     }
 
     pub(super) fn spot(&self, key: &[u8]) -> Spot {
-        let hash = self.hasher.hash_one(key);
+        // The bytes alone: the length that hashing a slice puts in front only matters where more than one is hashed.
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key);
+        let hash = hasher.finish();
         // The upper half chooses the shard and the lower one the place in it: they must not depend on each other.
         Spot { stripe: (hash >> 32) as usize % SHARDS, tag: hash as u32 }
     }

@@ -44,7 +44,7 @@ pub(super) fn classify(error: &DriverError) -> Error {
             ours(ErrorKind::Config, "an option of the address or the client cannot be used".into())
         }
         DriverErrorKind::IncompatibleServer { .. } | DriverErrorKind::SessionsNotSupported => {
-            ours(ErrorKind::Unsupported, "the server is too old: MongoDB 4.2 or later is needed".into())
+            ours(ErrorKind::Unsupported, "the server is too old: MongoDB 4.4 or later is needed".into())
         }
         _ => ours(ErrorKind::Backend, "the driver could not make sense of the server's answer".into()),
     }

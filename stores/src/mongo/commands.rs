@@ -44,6 +44,13 @@ pub(super) fn live_of(user: &str, except: Option<&Key>) -> Document {
     filter
 }
 
+/// Finds those of `keys` that are live and bound to `user` still.
+pub(super) fn live_among(user: &str, keys: Vec<Bson>) -> Document {
+    let mut filter = live_of(user, None);
+    filter.insert("_id", doc! { "$in": keys });
+    filter
+}
+
 /// Finds the values that have expired and whose bindings wait for nothing any more. Those that were removed are left to
 /// the TTL index: they do not count as swept.
 pub(super) fn dead_any() -> Document {
@@ -59,6 +66,11 @@ pub(super) fn dead_among(keys: Vec<Bson>) -> Document {
 
 pub(super) fn value_only() -> Document {
     doc! { "_id": 0, "v": 1 }
+}
+
+/// Shows of a changed document whether the condition held, and its value if not.
+pub(super) fn outcome() -> Document {
+    doc! { "_id": 0, "s": 1, "v": { "$cond": ["$s", { "$literal": null }, "$v"] } }
 }
 
 /// Writes a value with its end.
@@ -113,13 +125,14 @@ pub(super) fn indexes() -> Vec<IndexModel> {
     ]
 }
 
-/// All of one stage: every operand is what was there before it.
+/// All of one stage: every operand is what was there before it. `s` says whether the condition held.
 fn change_if(expected: &[u8], value: Document, end: Document, purge: Document) -> Vec<Document> {
     let holds = doc! { "$eq": ["$v", literal(binary(expected))] };
     vec![doc! { "$set": {
         "v": { "$cond": [holds.clone(), value, "$v"] },
         "e": { "$cond": [holds.clone(), end, "$e"] },
-        "p": { "$cond": [holds, purge, "$p"] },
+        "p": { "$cond": [holds.clone(), purge, "$p"] },
+        "s": holds,
     } }]
 }
 

@@ -18,10 +18,14 @@ use mongodb::{
     event::{EventHandler, sdam::SdamEvent},
     options::{ClientOptions, ReadPreference, SelectionCriteria},
 };
+use tokio::time::{Instant, sleep, timeout};
 
-/// Between two pings: at first, and at most.
+/// Between two pings: at least, and at most.
 const PROBE_FIRST: Duration = Duration::from_millis(50);
 const PROBE_LAST: Duration = Duration::from_secs(5);
+
+/// How long an operation hopes for the return of a server that was lost.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// The connection of a store, as it is told by all its clones.
 ///
@@ -71,6 +75,22 @@ impl Link {
         self.status.subscribe()
     }
 
+    /// Returns once the server has been away for a moment.
+    ///
+    /// The driver waits much longer for another to come up. Whoever waits for the status instead knows why.
+    pub(super) async fn gone(&self) {
+        let mut status = self.status();
+        loop {
+            if matches!(status.current(), Status::Disconnected { .. }) {
+                if timeout(PATIENCE, status.changed()).await.is_err() {
+                    return;
+                }
+            } else {
+                status.changed().await;
+            }
+        }
+    }
+
     /// Notes that the server answered.
     pub(super) fn answered(&self) {
         if self.status.current() != Status::Connected {
@@ -98,10 +118,10 @@ impl Link {
         }
         let link = Arc::downgrade(self);
         tokio::spawn(async move {
-            let mut pause = PROBE_FIRST;
+            let since = Instant::now();
             while let Looked::InVain = look(&link).await {
-                tokio::time::sleep(jittered(pause)).await;
-                pause = (pause * 2).min(PROBE_LAST);
+                // In a short outage often, in a long one seldom.
+                sleep(jittered((since.elapsed() / 8).clamp(PROBE_FIRST, PROBE_LAST))).await;
             }
         });
     }
@@ -126,7 +146,7 @@ async fn look(link: &Weak<Link>) -> Looked {
     let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
     let ping = database.run_command(doc! { "ping": 1 }).selection_criteria(primary);
     // A server that hangs is no server; a new connection may do better.
-    let answer = tokio::time::timeout(PROBE_LAST, ping.into_future()).await;
+    let answer = timeout(PROBE_LAST, ping.into_future()).await;
     let Some(link) = link.upgrade() else { return Looked::Enough };
     if matches!(answer, Ok(Ok(_))) {
         link.status.connected();
@@ -152,6 +172,16 @@ mod tests {
             let pause = jittered(PROBE_LAST);
             assert!(pause >= PROBE_LAST / 2 && pause <= PROBE_LAST);
         }
+    }
+
+    #[tokio::test]
+    async fn an_operation_gives_up_a_moment_after_the_server_was_lost() {
+        let link = Link::new();
+        let soon = PATIENCE / 10;
+        assert!(timeout(soon, link.gone()).await.is_err(), "nothing was lost yet");
+        link.status.disconnected();
+        assert!(timeout(soon, link.gone()).await.is_err(), "it may be back at once");
+        assert!(timeout(10 * PATIENCE, link.gone()).await.is_ok());
     }
 
     #[tokio::test]

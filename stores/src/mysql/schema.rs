@@ -166,7 +166,8 @@ impl Statements {
 
 /// Returns what makes the tables from nothing.
 pub(super) fn ddl(names: &Names) -> String {
-    let mut all: Vec<String> = STEPS.iter().flat_map(|step| step.iter()).map(|sql| names.fill(sql, &[])).collect();
+    let mut all: Vec<String> =
+        STEPS.iter().flat_map(|step| step.iter()).map(|sql| names.fill(sql, &[])).collect();
     all.push(names.fill(VERSIONS, &[]));
     all.push(write_version(names));
     all.iter().map(|sql| format!("{sql};\n")).collect()

@@ -11,6 +11,7 @@ use redis::{
     Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
     TlsCertificates,
 };
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::{
     RedisStore,
@@ -25,7 +26,10 @@ use super::{
 };
 
 /// What a value may have at most, in bytes: a server that is sent more closes the connection.
-const MAX_VALUE: usize = (512 << 20) - 1024;
+const MOST: usize = (512 << 20) - 1024;
+
+/// What a value has at most unless told otherwise: while one is on its way, everybody waits for the connection.
+const USUAL: usize = 16 << 20;
 
 /// How a [`RedisStore`] is connected and how it names things.
 ///
@@ -54,7 +58,7 @@ impl RedisStoreBuilder {
         Self {
             prefix: "cloakroom:".to_owned(),
             timeouts: Timeouts { connect: Duration::from_secs(2), response: Duration::from_millis(1500) },
-            max_value_bytes: MAX_VALUE,
+            max_value_bytes: USUAL,
             certificates: TlsCertificates { client_tls: None, root_cert: None },
         }
     }
@@ -88,8 +92,10 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// Refuses larger values with [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge); a little less than 512 MiB by
-    /// default, which is what servers take unless `proto-max-bulk-len` says otherwise.
+    /// Refuses larger values with [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge); 16 MiB by default.
+    ///
+    /// At most a little less than 512 MiB, which is what servers take unless `proto-max-bulk-len` says otherwise. While
+    /// a value is on its way, everybody else waits for the connection.
     pub const fn max_value_bytes(mut self, bytes: usize) -> Self {
         self.max_value_bytes = bytes;
         self
@@ -127,6 +133,9 @@ impl RedisStoreBuilder {
     /// See [`RedisStore::connect`].
     pub async fn from_client(self, client: Client) -> Result<RedisStore> {
         let info = client.get_connection_info().clone();
+        if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
+            prepare_tls();
+        }
         let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let client = Client::open(info.set_redis_settings(redis)).map_err(classify)?;
         self.to_server(client).await
@@ -213,8 +222,8 @@ impl RedisStoreBuilder {
                 return Err(Error::config(field, "must be longer than zero and at most 4 seconds"));
             }
         }
-        if self.max_value_bytes == 0 || self.max_value_bytes > MAX_VALUE {
-            return Err(Error::config("max_value_bytes", format!("must be from 1 to {MAX_VALUE}")));
+        if self.max_value_bytes == 0 || self.max_value_bytes > MOST {
+            return Err(Error::config("max_value_bytes", format!("must be from 1 to {MOST}")));
         }
         Ok(())
     }
@@ -239,8 +248,15 @@ impl RedisStoreBuilder {
         if client_tls.is_none() && root_cert.is_none() {
             return Client::open(info).map_err(classify);
         }
-        Client::build_with_tls(info, self.certificates.clone()).map_err(|_| {
-            Error::config("root_certificates", "a certificate or a key is not valid pem").store(STORE)
+        // The driver takes a text without any certificate for trust in nobody.
+        let is_empty = |pem: &Vec<u8>| CertificateDer::pem_slice_iter(pem).next().is_none();
+        let made = match root_cert.as_ref().is_some_and(is_empty) {
+            true => None,
+            false => Client::build_with_tls(info, self.certificates.clone()).ok(),
+        };
+        made.ok_or_else(|| {
+            let cure = "must be certificates in pem, and so must a client's certificate and key";
+            Error::config("root_certificates", cure).store(STORE)
         })
     }
 }

@@ -4,8 +4,6 @@
 //! under the key's own name that says who its user is. The note decides; the set is where to look. A set drops what
 //! has expired whenever it is read or written, and what is stale when it is read.
 
-use std::collections::HashSet;
-
 use async_trait::async_trait;
 use cloakroom_core::{Error, ErrorKind, IndexedStore, Key, Result, Ttl};
 use futures_util::{StreamExt, TryStreamExt, future::try_join, stream};
@@ -15,7 +13,7 @@ use super::{
     RedisStore,
     classify::STORE,
     reply,
-    script::{BIND, BOUND, FORGET},
+    script::{BIND, BOUND, END, FORGET, LIVE},
 };
 
 /// The longest name of a user, in bytes.
@@ -24,10 +22,10 @@ const MAX_USER_LEN: usize = 255;
 /// For how long nobody takes a binding without a value for stale, in milliseconds.
 const GRACE: u64 = 60_000;
 
-/// How many keys are looked at together.
+/// How many keys of a cluster are looked at together.
 const AT_ONCE: usize = 64;
 
-/// How many keys one script call drops.
+/// How many keys one script looks at, ends or drops: a server does nothing else meanwhile.
 const BATCH: usize = 500;
 
 #[async_trait]
@@ -41,7 +39,7 @@ impl IndexedStore for RedisStore {
         self.note(key, user, ttl).await.map_err(|error| error.operation("bind"))
     }
 
-    /// One round trip for the keys, and one more for all of their values.
+    /// One round trip for the keys, and one more for each 500 of them.
     async fn keys_of(&self, user: &str) -> Result<Vec<Key>> {
         if !is_user(user) {
             return Ok(Vec::new());
@@ -49,7 +47,7 @@ impl IndexedStore for RedisStore {
         self.live_keys(user).await.map_err(|error| error.operation("keys_of"))
     }
 
-    /// One round trip for the keys, one for whom they belong to now, and one to remove their values.
+    /// One round trip for the keys, and one more for each 500 of them; in a cluster two for each key, side by side.
     async fn destroy_user(&self, user: &str, except: Option<&Key>) -> Result<u64> {
         if !is_user(user) {
             return Ok(0);
@@ -77,49 +75,89 @@ impl RedisStore {
     }
 
     async fn live_keys(&self, user: &str) -> Result<Vec<Key>> {
-        let looked = self.bound_to(user).await?.into_iter().map(|key| self.look(key, user));
-        let looked: Vec<_> = stream::iter(looked).buffer_unordered(AT_ONCE).try_collect().await?;
-        let (live, stale): (Vec<_>, Vec<_>) = looked.into_iter().partition(|(_, is_live)| *is_live);
+        let (mut live, mut stale) = (Vec::new(), Vec::new());
+        let bound = self.bound_to(user).await?;
+        for batch in bound.chunks(BATCH) {
+            for (key, is_live) in batch.iter().zip(self.look(batch, user).await?) {
+                if is_live { live.push(key.clone()) } else { stale.push(key) }
+            }
+        }
         let set = self.names().user(user);
         for batch in stale.chunks(BATCH) {
             let keys = [&*set];
             let forget = self.backend().run(&FORGET, &keys, |command| {
-                for (key, _) in batch {
+                for key in batch {
                     command.arg(key.as_bytes());
                 }
             });
             reply::count(&forget.await?)?;
         }
-        Ok(live.into_iter().map(|(key, _)| key).collect())
+        Ok(live)
     }
 
     async fn end_all(&self, user: &str, except: Option<&Key>) -> Result<u64> {
-        let keys = self.bound_to(user).await?.into_iter().filter(|key| Some(key) != except);
-        let ended = stream::iter(keys.map(|key| self.end(key, user))).buffer_unordered(AT_ONCE);
-        ended.try_fold(0, async |sum, ended| Ok(sum + u64::from(ended))).await
+        let mut bound = self.bound_to(user).await?;
+        bound.retain(|key| Some(key) != except);
+        let mut ended = 0;
+        for batch in bound.chunks(BATCH) {
+            ended += self.end(batch, user).await?;
+        }
+        Ok(ended)
     }
 
     /// Returns the keys that a user's set names, whether or not they are still the user's.
-    async fn bound_to(&self, user: &str) -> Result<HashSet<Key>> {
+    async fn bound_to(&self, user: &str) -> Result<Vec<Key>> {
         let bound = self.backend().run(&BOUND, &[&self.names().user(user)], |_| ()).await?;
         let keys = reply::list(bound)?.into_iter();
         // Nothing but keys was put there by us.
         Ok(keys.filter_map(|key| Key::new(String::from_utf8(key).ok()?).ok()).collect())
     }
 
-    /// Looks whether a key still belongs to a user and has a live value.
-    async fn look(&self, key: Key, user: &str) -> Result<(Key, bool)> {
+    /// Looks of each key whether it still belongs to a user and has a live value.
+    async fn look(&self, keys: &[Key], user: &str) -> Result<Vec<bool>> {
+        if self.backend().is_spread() {
+            let looked = keys.iter().cloned().map(|key| self.look_at(key, user));
+            return stream::iter(looked).buffered(AT_ONCE).try_collect().await;
+        }
+        let names = self.pairs(keys);
+        let names: Vec<&[u8]> = names.iter().map(|name| &**name).collect();
+        let looked = self.backend().run(&LIVE, &names, |command| {
+            command.arg(user);
+        });
+        reply::flags(looked.await?, keys.len())
+    }
+
+    async fn look_at(&self, key: Key, user: &str) -> Result<bool> {
         let value = self.names().value(&key);
         let mut exists = redis::cmd("EXISTS");
         exists.arg(&value);
         let (owned, exists) =
             try_join(self.is_owner(&key, user), self.backend().send(&value, &exists)).await?;
-        Ok((key, owned && reply::one_or_none(&exists)?))
+        Ok(owned && reply::one_or_none(&exists)?)
     }
 
-    /// Removes the value under a key that still belongs to a user.
-    async fn end(&self, key: Key, user: &str) -> Result<bool> {
+    /// Removes the values under those keys that still belong to a user, and counts the live ones.
+    async fn end(&self, keys: &[Key], user: &str) -> Result<u64> {
+        if self.backend().is_spread() {
+            let ended = stream::iter(keys.iter().cloned().map(|key| self.end_one(key, user)))
+                .buffer_unordered(AT_ONCE);
+            return ended.try_fold(0, async |sum, ended| Ok(sum + u64::from(ended))).await;
+        }
+        let names = self.pairs(keys);
+        let names: Vec<&[u8]> = names.iter().map(|name| &**name).collect();
+        let ended = self.backend().run(&END, &names, |command| {
+            command.arg(user);
+        });
+        reply::count(&ended.await?)
+    }
+
+    async fn end_one(&self, key: Key, user: &str) -> Result<bool> {
         Ok(self.is_owner(&key, user).await? && self.unlink(&self.names().value(&key)).await?)
+    }
+
+    /// Returns the names of the note and the value of each key, one after the other.
+    fn pairs(&self, keys: &[Key]) -> Vec<Vec<u8>> {
+        keys.iter().flat_map(|key| [self.names().owner(key), self.names().value(key)]).collect()
     }
 
     async fn is_owner(&self, key: &Key, user: &str) -> Result<bool> {

@@ -32,6 +32,9 @@ use super::{
 /// How long a server may take to answer whether it is still there.
 const PING: Duration = Duration::from_millis(500);
 
+/// After how long without a reply one has reason to doubt that the server is there.
+const DOUBT: Duration = Duration::from_millis(100);
+
 /// How often at most somebody who waits has a server tried that has been away for long.
 const WANTED: Duration = Duration::from_millis(500);
 
@@ -195,7 +198,7 @@ impl Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if self.since.is_some_and(|since| since.elapsed() >= PING) {
+        if self.since.is_some_and(|since| since.elapsed() >= DOUBT) {
             self.shared.overdue.notify_one();
         }
     }

@@ -54,6 +54,14 @@ pub(super) fn count(reply: &Value) -> Result<u64> {
     }
 }
 
+/// Reads a yes or a no for each of some keys.
+pub(super) fn flags(reply: Value, keys: usize) -> Result<Vec<bool>> {
+    match reply {
+        Value::Array(flags) if flags.len() == keys => flags.iter().map(one_or_none).collect(),
+        _ => Err(unexpected()),
+    }
+}
+
 /// Reads what our scripts answer: 1 for done, nil for gone, and the value that is there for a conflict.
 pub(super) fn swapped(reply: Value) -> Result<Swapped> {
     match reply {
@@ -127,6 +135,8 @@ mod tests {
             one_or_none(&Value::Int(2)).unwrap_err(),
             one_or_none(&Value::Okay).unwrap_err(),
             count(&Value::Int(-1)).unwrap_err(),
+            flags(odd(), 1).map(drop).unwrap_err(),
+            flags(Value::Array(vec![Value::Int(1)]), 2).map(drop).unwrap_err(),
             swapped(Value::Int(0)).unwrap_err(),
             swapped(odd()).unwrap_err(),
             swapped_from(odd(), b"").unwrap_err(),

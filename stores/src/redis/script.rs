@@ -45,8 +45,21 @@ pub(super) static FORGET: Script = Script::new(
      if not guard or tonumber(guard)<=now then dropped=dropped+redis.call('ZREM',KEYS[1],key) end end return dropped",
 );
 
+/// Tells of each pair of a note and a value whether the note names this user and the value is there.
+pub(super) static LIVE: Script = Script::new(
+    "local live={} for i=1,#KEYS,2 do \
+     if redis.call('GET',KEYS[i])==ARGV[1] then live[#live+1]=redis.call('EXISTS',KEYS[i+1]) \
+     else live[#live+1]=0 end end return live",
+);
+
+/// Removes the value of each pair whose note names this user, and counts those that were there.
+pub(super) static END: Script = Script::new(
+    "local ended=0 for i=1,#KEYS,2 do if redis.call('GET',KEYS[i])==ARGV[1] \
+     then ended=ended+redis.call('UNLINK',KEYS[i+1]) end end return ended",
+);
+
 /// Every script, to load when a connection is made.
-pub(super) static ALL: [&Script; 5] = [&REPLACE, &REMOVE, &BIND, &BOUND, &FORGET];
+pub(super) static ALL: [&Script; 7] = [&REPLACE, &REMOVE, &BIND, &BOUND, &FORGET, &LIVE, &END];
 
 /// A script and its hash.
 pub(super) struct Script {

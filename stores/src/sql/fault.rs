@@ -12,6 +12,7 @@ pub(crate) struct Fault {
 }
 
 /// What an error says about the server.
+#[allow(dead_code)] // A file is never away, and rolls nothing back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tells {
     /// The server is there and answered.
@@ -63,7 +64,10 @@ pub(crate) fn general(error: sqlx::Error) -> Fault {
             "the server did not answer in its protocol: check the address, and any proxy before it",
         ),
         sqlx::Error::Configuration(_) => Fault {
-            error: Error::config("url", "the driver cannot use the address: check its form and its parameters"),
+            error: Error::config(
+                "url",
+                "the driver cannot use the address: check its form and its parameters",
+            ),
             tells: Tells::Nothing,
         },
         sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) => {

@@ -18,10 +18,8 @@ use futures_util::{
     future::{BoxFuture, Either, join_all, select},
 };
 use sqlx::{
-    ConnectOptions, Connection, Database, Executor, IntoArguments, Pool,
-    database::HasStatementCache,
-    pool::PoolConnection,
-    query::Query,
+    ConnectOptions, Connection, Database, Executor, IntoArguments, Pool, database::HasStatementCache,
+    pool::PoolConnection, query::Query,
 };
 use tokio::time::{Instant, error::Elapsed, sleep, timeout, timeout_at};
 
@@ -37,6 +35,9 @@ const SUSPICIOUS: Duration = Duration::from_millis(500);
 /// How long the prober waits for an answer.
 const PROBE: Duration = Duration::from_secs(1);
 
+/// How much later than it should a file answers at most: it looks at its lock ten times a second.
+const FILE_GRACE: Duration = Duration::from_secs(1);
+
 /// The shortest and the longest pause between two probes.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
@@ -44,7 +45,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 const ATTEMPTS: u32 = 8;
 
 /// Asks a connection whether it works: `Ok(false)` if its server takes no writes.
-pub(crate) type Probe<DB> = for<'c> fn(&'c mut <DB as Database>::Connection) -> BoxFuture<'c, sqlx::Result<bool>>;
+pub(crate) type Probe<DB> =
+    for<'c> fn(&'c mut <DB as Database>::Connection) -> BoxFuture<'c, sqlx::Result<bool>>;
 
 /// How often statements are prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,8 +135,12 @@ impl<DB: Database> Link<DB> {
     /// it from coming back.
     pub(crate) async fn lease(&self, operation: &'static str) -> Result<Lease<'_, DB>> {
         let began = Instant::now();
-        let deadline = began + self.line.timeout;
+        let mut deadline = began + self.line.timeout;
         let conn = self.acquire(deadline).await.map_err(|error| self.named(error, operation))?;
+        if self.line.probe.is_none() {
+            // A file answers by itself when it has been locked for that long, and says why.
+            deadline += self.line.timeout + FILE_GRACE;
+        }
         Ok(Lease { link: self, operation, began, deadline, conn: Some(conn) })
     }
 
@@ -251,8 +257,7 @@ where
                 Preparing::EachTime => {
                     timeout_at(deadline, async {
                         let mut transaction = conn.begin().await?;
-                        let answer =
-                            Answer::read(transaction.fetch_many(query.persistent(false))).await?;
+                        let answer = Answer::read(transaction.fetch_many(query.persistent(false))).await?;
                         transaction.commit().await?;
                         Ok(answer)
                     })
@@ -447,10 +452,11 @@ impl<DB: Database> Line<DB> {
         }
     }
 
+    /// Tries a connection that is open. If all of those are in use, their users find out.
     async fn has_one_that_works(&self) -> bool {
         match self.pool.try_acquire() {
             Some(conn) => self.test(conn).await,
-            None => false,
+            None => self.pool.size() > 0,
         }
     }
 

@@ -24,14 +24,22 @@ fn of_code(code: i32, no_table: bool) -> Fault {
         3 | 8 | 23 => {
             (ErrorKind::Rejected, "the file or its folder may not be written: check owner, mode and mount")
         }
-        5 | 6 => (ErrorKind::Timeout, "the database is locked: somebody else was writing for all of the timeout"),
+        5 | 6 => {
+            (ErrorKind::Timeout, "the database is locked: somebody else was writing for all of the timeout")
+        }
         7 => (ErrorKind::Backend, "out of memory"),
         10 => (ErrorKind::Backend, "the disk failed to read or to write; what was stored before is intact"),
-        11 | 26 => (ErrorKind::Backend, "the file is no sound SQLite database: restore it, or take another one"),
-        13 => (ErrorKind::Backend, "the disk is full: nothing was written, and what was stored before is intact"),
-        14 => {
-            (ErrorKind::Rejected, "the file cannot be opened: check that its folder is there and may be written")
+        11 | 26 => {
+            (ErrorKind::Backend, "the file is no sound SQLite database: restore it, or take another one")
         }
+        13 => (
+            ErrorKind::Backend,
+            "the disk is full: nothing was written, and what was stored before is intact",
+        ),
+        14 => (
+            ErrorKind::Rejected,
+            "the file cannot be opened: check that its folder is there and may be written",
+        ),
         18 => (ErrorKind::TooLarge, "SQLite takes no value of this size"),
         _ => (ErrorKind::Backend, "SQLite refused the statement"),
     };

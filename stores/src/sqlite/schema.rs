@@ -164,7 +164,8 @@ pub(super) fn make_file(path: &Path) {
 pub(super) async fn switch_to_wal(inner: &Inner) -> Result<()> {
     loop {
         let mut lease = inner.link.lease("connect").await?;
-        let switched = sqlx::query_scalar::<_, String>("PRAGMA journal_mode = WAL").fetch_one(lease.conn()).await;
+        let switched =
+            sqlx::query_scalar::<_, String>("PRAGMA journal_mode = WAL").fetch_one(lease.conn()).await;
         let deadline = lease.deadline;
         match lease.end(Ok(switched)) {
             Ok(_) => return Ok(()),
@@ -177,7 +178,8 @@ pub(super) async fn switch_to_wal(inner: &Inner) -> Result<()> {
 
 /// Returns what makes the tables from nothing.
 pub(super) fn ddl(names: &Names) -> String {
-    let mut all: Vec<String> = STEPS.iter().flat_map(|step| step.iter()).map(|sql| names.fill(sql, &[])).collect();
+    let mut all: Vec<String> =
+        STEPS.iter().flat_map(|step| step.iter()).map(|sql| names.fill(sql, &[])).collect();
     all.push(names.fill(VERSIONS, &[]));
     all.push(write_version(names));
     all.iter().map(|sql| format!("{sql};\n")).collect()
@@ -233,7 +235,12 @@ pub(super) async fn clear(inner: &Inner) -> Result<u64> {
 }
 
 /// In one transaction: a binding that comes between must not be lost while its value stays.
-async fn clear_page(conn: &mut SqliteConnection, sql: &Statements, from: &str, to: &str) -> sqlx::Result<u64> {
+async fn clear_page(
+    conn: &mut SqliteConnection,
+    sql: &Statements,
+    from: &str,
+    to: &str,
+) -> sqlx::Result<u64> {
     let mut transaction = conn.begin_with("BEGIN IMMEDIATE").await?;
     query(&sql.clear_bindings).bind(from).bind(to).execute(&mut *transaction).await?;
     let live = query(&sql.clear_live).bind(from).bind(to).execute(&mut *transaction).await?;

@@ -197,7 +197,7 @@ pub(crate) async fn is_swept_by_itself<P: Place>(place: &P, table: &str, store: 
 /// Writes a test for each function here that takes a place.
 macro_rules! sql_tests {
     ($place:ty) => {
-        $crate::sql_tests! { @each $place [
+        $crate::sql::shared::sql_tests! { @each $place [
             keywords_and_upper_case_are_names_like_others
             a_hostile_name_is_refused_before_anything_is_done
             without_its_table_a_store_says_how_to_make_it

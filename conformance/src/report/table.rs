@@ -1,0 +1,69 @@
+//! Reports as a table for a README: what a reader chooses a store by, and nothing that another run would change.
+
+use std::fmt::Write as _;
+
+use cloakroom_core::Guarantee;
+
+use super::Report;
+use crate::subject::Ability;
+
+const HEAD: &str = "| store | parallel requests | sessions by user | list, count, clear | round trips | proved on | cases passed |\n\
+                    |---|---|---|---|---|---|---|\n";
+
+impl Report {
+    /// Returns a Markdown table with a row for each report.
+    ///
+    /// It has no times and no small versions, so that it stays the same while the store does: a check in CI can compare
+    /// it with the one in a README.
+    #[must_use]
+    pub fn table(reports: &[Self]) -> String {
+        let mut table = HEAD.to_owned();
+        for report in reports {
+            let parallel = match report.guarantee {
+                Guarantee::Strict => "nothing lost",
+                Guarantee::Migrating => "nothing lost on the way",
+                Guarantee::LastWriterWins => "the later wins",
+            };
+            let has = |ability| if report.abilities.contains(&ability) { "yes" } else { "no" };
+            let passed = report.cases.len() - report.failures().count();
+            // Writing to a `String` cannot fail.
+            let _ = writeln!(
+                table,
+                "| {} | {parallel} | {} | {} | {} | {} | {passed} of {} |",
+                report.store,
+                has(Ability::Indexed),
+                has(Ability::Admin),
+                report.trips_text(),
+                report.server_text(),
+                report.cases.len(),
+            );
+        }
+        table
+    }
+
+    /// What most operations take, and the others by name.
+    fn trips_text(&self) -> String {
+        if self.server.is_none() {
+            return "none".into();
+        }
+        if self.round_trips.is_empty() {
+            return "not counted".into();
+        }
+        let mut text = "1".to_owned();
+        let others = self.round_trips.iter().filter(|(_, count)| *count != 1);
+        for (operation, count) in others {
+            let separator = if text == "1" { "; " } else { ", " };
+            let _ = write!(text, "{separator}{operation} {count}");
+        }
+        text
+    }
+
+    /// The product and the first number of its version.
+    fn server_text(&self) -> String {
+        let Some(server) = &self.server else {
+            return "this process".into();
+        };
+        let major = server.version.split('.').next().unwrap_or_default();
+        format!("{} {major}", server.product).trim_end().to_owned()
+    }
+}

@@ -1,0 +1,326 @@
+//! Sessions that move over from another format and its store: honoured once, never lost, never two.
+#![cfg(feature = "node")]
+#![allow(clippy::unwrap_used, clippy::panic)] // What helps a test is a test.
+
+mod support;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use cloakroom_core::{
+    AdminStore, Bytes, CookieConfig, Engine, ErrorKind, NoStore, Profile, RequestHead, Result, Save, Session,
+    Store, Ttl,
+};
+use futures_util::StreamExt;
+use http::{HeaderMap, Method, StatusCode, Uri, header};
+use support::spy::{Act, Spy};
+
+const KEYS: [&str; 2] = ["keys", "keykeys"];
+
+/// A browser with all its cookies.
+#[derive(Clone, Default)]
+struct Jar(BTreeMap<String, String>);
+
+impl Jar {
+    fn take(&mut self, set: &[String]) {
+        for line in set {
+            let (name, rest) = line.split_once('=').unwrap();
+            let value = rest.split(';').next().unwrap();
+            if line.contains("01 Jan 1970") {
+                self.0.remove(name);
+            } else {
+                self.0.insert(name.to_owned(), value.to_owned());
+            }
+        }
+    }
+
+    fn begin(&self, engine: &Engine) -> cloakroom_core::LazySession {
+        let pairs: Vec<_> = self.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let (uri, mut headers) = (Uri::from_static("/"), HeaderMap::new());
+        if !pairs.is_empty() {
+            headers.insert(header::COOKIE, pairs.join("; ").parse().unwrap());
+        }
+        engine.begin(&RequestHead { method: &Method::GET, uri: &uri, headers: &headers })
+    }
+
+    /// One request; returns its Set-Cookie lines, which are kept.
+    async fn visit(
+        &mut self,
+        engine: &Engine,
+        work: impl AsyncFnOnce(&Session) -> Result<()>,
+    ) -> Result<Vec<String>> {
+        let lazy = self.begin(engine);
+        let outcome = work(&lazy.load().await?).await;
+        let headers = support::visitor::finish(engine, &lazy, StatusCode::OK).await?;
+        let set = support::visitor::cookies(&headers);
+        self.take(&set);
+        outcome.map(|()| set)
+    }
+
+    async fn n(&mut self, engine: &Engine) -> Result<Option<u64>> {
+        let mut n = None;
+        self.visit(engine, async |s| {
+            n = s.get("n")?;
+            Ok(())
+        })
+        .await
+        .map(|_| n)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.0.keys().map(String::as_str).collect()
+    }
+}
+
+fn add(session: &Session) -> Result<()> {
+    session.update("n", |n: Option<u64>| n.unwrap_or(0) + 1).map(|_| ())
+}
+
+/// An engine that takes over from Koa, both stores, and a visitor whom Koa knows, with `n` = 1.
+struct House {
+    own: Spy,
+    old: Spy,
+    engine: Engine,
+    jar: Jar,
+}
+
+impl House {
+    async fn new() -> Self {
+        let (own, old) = (Spy::new(), Spy::new());
+        let koa = Engine::builder(old.clone()).profile(Profile::koa(KEYS)).build().unwrap();
+        let mut jar = Jar::default();
+        jar.visit(&koa, async |s| add(s)).await.unwrap();
+        let builder = Engine::builder(own.clone()).migrate_from(Profile::koa(KEYS), old.clone());
+        old.take_calls();
+        Self { own, old, engine: builder.build().unwrap(), jar }
+    }
+
+    async fn records(spy: &Spy) -> usize {
+        let store = spy.store();
+        store.scan().count().await
+    }
+
+    async fn both(&self) -> (usize, usize) {
+        (Self::records(&self.own).await, Self::records(&self.old).await)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_ticket_is_honoured_once_and_its_session_is_ours_from_then_on() {
+    let mut house = House::new().await;
+    let before = house.jar.clone();
+    assert_eq!(house.jar.names(), ["koa.sid", "koa.sid.sig"]);
+    // Also by a request that only reads.
+    assert_eq!(house.jar.n(&house.engine).await.unwrap(), Some(1));
+    assert_eq!(house.jar.names(), ["__Host-sid"], "the new cookie is there, the old ones are gone");
+    assert_eq!((house.own.take_calls(), house.old.take_calls()), (vec!["create"], vec!["get", "remove"]));
+    assert_eq!(house.both().await, (1, 0));
+    // From here on it is like any other: with times of its own, and room for a user.
+    house.jar.visit(&house.engine, async |s| s.bind_user("alice")).await.unwrap();
+    assert_eq!(house.jar.n(&house.engine).await.unwrap(), Some(1));
+    assert!(house.old.take_calls().is_empty());
+    // The old ticket is worth nothing any more, and takes nothing away.
+    let mut late = before;
+    assert_eq!(
+        late.visit(&house.engine, async |s| s.get::<u64>("n").map(|n| assert_eq!(n, None))).await.unwrap(),
+        [""; 0]
+    );
+    assert_eq!(house.jar.n(&house.engine).await.unwrap(), Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_request_does_is_part_of_the_move() {
+    let mut house = House::new().await;
+    let set = house
+        .jar
+        .visit(&house.engine, async |s| {
+            assert!(!s.is_new() && s.id().is_none(), "the id of another format is nobody's business");
+            add(s)?;
+            s.insert("new", true)?;
+            let id = s.ensure_id().await?;
+            assert_eq!(s.id(), Some(id));
+            s.bind_user("alice")
+        })
+        .await
+        .unwrap();
+    assert_eq!(set.len(), 3, "{set:?}");
+    assert_eq!(house.jar.n(&house.engine).await.unwrap(), Some(2));
+    assert_eq!(house.engine.sessions_of("alice").await.unwrap().len(), 1);
+    assert_eq!(house.both().await, (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_logout_with_an_old_ticket_ends_the_session_where_it_is() {
+    let mut house = House::new().await;
+    house.jar.visit(&house.engine, async |s| s.destroy().await).await.unwrap();
+    assert_eq!((house.both().await, house.jar.names().len()), ((0, 0), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_requests_with_one_old_ticket_one_moves_the_session_and_the_other_changes_nothing() {
+    let mut house = House::new().await;
+    let mut rival = house.jar.clone();
+    let engine = house.engine.clone();
+    let slower = house
+        .jar
+        .visit(&engine, async |s| {
+            add(s)?;
+            // The whole of another request in between.
+            rival.visit(&engine, async |s| s.insert("rival", 1)).await.map(|_| ())
+        })
+        .await
+        .unwrap();
+    assert_eq!(slower, Vec::<String>::new(), "no cookie of either kind");
+    assert_eq!(house.both().await, (1, 0), "no second session");
+    assert_eq!(rival.n(&engine).await.unwrap(), Some(1));
+    // Saying so, to one that asks.
+    let mut house = House::new().await;
+    let (engine, mut rival) = (house.engine.clone(), house.jar.clone());
+    let outcome = house
+        .jar
+        .visit(&engine, async |s| {
+            rival.visit(&engine, async |_| Ok(())).await?;
+            add(s)?;
+            s.save().await
+        })
+        .await;
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Gone);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_to_the_old_row_meanwhile_comes_along_and_a_logout_there_is_final() {
+    for ends in [false, true] {
+        let mut house = House::new().await;
+        let (store, engine) = (house.old.store(), house.engine.clone());
+        let key = store.scan().next().await.unwrap().unwrap();
+        let row = String::from_utf8(store.get(&key).await.unwrap().unwrap().to_vec()).unwrap();
+        let set = house
+            .jar
+            .visit(&engine, async |s| {
+                add(s)?;
+                if ends {
+                    return store.destroy(&key).await.map(|_| ());
+                }
+                let changed = row.replace(r#""n":1"#, r#""n":10,"theirs":true"#);
+                store.set(&key, Bytes::from(changed), Ttl::from_secs(60)).await
+            })
+            .await
+            .unwrap();
+        if ends {
+            assert_eq!((set.len(), house.both().await), (0, (0, 0)), "nothing rises again");
+            continue;
+        }
+        assert_eq!(house.both().await, (1, 0));
+        let mut seen = (None, false);
+        house
+            .jar
+            .visit(&engine, async |s| {
+                seen = (s.get::<u64>("n")?, s.contains("theirs"));
+                Ok(())
+            })
+            .await
+            .unwrap();
+        assert_eq!(seen, (Some(11), true));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_fails_on_the_way_the_visitor_stays_logged_in() {
+    let kinds = [ErrorKind::Unavailable, ErrorKind::Rejected, ErrorKind::Timeout, ErrorKind::Backend];
+    for kind in kinds {
+        for (own, call) in [(true, "create"), (false, "get"), (false, "remove")] {
+            let mut house = House::new().await;
+            let spy = if own { &house.own } else { &house.old };
+            spy.on(call, 1, Act::Fail(kind));
+            let note = format!("{call} fails with {kind:?}");
+            let outcome = house.jar.visit(&house.engine, async |s| add(s)).await;
+            house.engine.shutdown(Duration::from_secs(90)).await.unwrap();
+            // Some failures are mended on the spot: a lost reply is settled by reading.
+            let done = u64::from(outcome.is_ok());
+            assert_eq!(house.jar.n(&house.engine).await.unwrap(), Some(1 + done), "{note}");
+            assert_eq!(house.both().await, (1, 0), "{note}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_store_that_is_down_is_an_error_and_never_no_session() {
+    let mut house = House::new().await;
+    house.old.on_calls(1, 2, Act::Fail(ErrorKind::Unavailable));
+    let before = house.jar.0.clone();
+    assert_eq!(house.jar.n(&house.engine).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!((house.jar.0.clone(), house.both().await), (before, (0, 1)));
+    // Who has no old ticket does not notice.
+    assert_eq!(Jar::default().n(&house.engine).await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_saves_nothing_moves_nothing() {
+    let mut house = House::new().await;
+    let set = house
+        .jar
+        .visit(&house.engine, async |s| {
+            s.set_save(Save::Never);
+            Ok(())
+        })
+        .await
+        .unwrap();
+    assert_eq!((set.len(), house.both().await), (0, (0, 1)));
+    assert_eq!(house.jar.n(&house.engine).await.unwrap(), Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_cannot_be_read_stays_and_a_forged_ticket_leads_nowhere() {
+    let mut house = House::new().await;
+    let store = house.old.store();
+    let key = store.scan().next().await.unwrap().unwrap();
+    store.set(&key, Bytes::from_static(b"{\"cookie\":5}"), Ttl::from_secs(60)).await.unwrap();
+    let outcome = house.jar.visit(&house.engine, async |s| s.insert("n", 1)).await;
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::WritesRefused);
+    assert_eq!(store.get(&key).await.unwrap().unwrap(), b"{\"cookie\":5}"[..]);
+    house.old.take_calls();
+    house.jar.0.insert("koa.sid.sig".into(), "A".repeat(27));
+    assert_eq!(house.jar.n(&house.engine).await.unwrap(), None);
+    assert!(house.old.take_calls().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_move_from_express_and_from_cookies_as_well() {
+    let old = Spy::new();
+    let express = Engine::builder(old.clone()).profile(Profile::express(["s3cret"])).build().unwrap();
+    let mut jar = Jar::default();
+    jar.visit(&express, async |s| add(s)).await.unwrap();
+    let engine = Engine::builder(Spy::new()).migrate_from(Profile::express(["s3cret"]), old.clone());
+    let engine = engine.build().unwrap();
+    assert_eq!(jar.n(&engine).await.unwrap(), Some(1));
+    assert_eq!((jar.names(), House::records(&old).await), (vec!["__Host-sid"], 0));
+
+    let in_cookies = Engine::builder(NoStore).profile(Profile::koa_session(KEYS)).build().unwrap();
+    let mut jar = Jar::default();
+    jar.visit(&in_cookies, async |s| add(s)).await.unwrap();
+    let own = Spy::new();
+    let engine =
+        Engine::builder(own.clone()).migrate_from(Profile::koa_session(KEYS), NoStore).build().unwrap();
+    jar.visit(&engine, async |s| add(s)).await.unwrap();
+    assert_eq!((jar.names(), House::records(&own).await), (vec!["__Host-sid"], 1));
+    assert_eq!(jar.n(&engine).await.unwrap(), Some(2));
+}
+
+#[test]
+fn what_cannot_be_taken_over_from_is_an_error_of_build() {
+    let own = || Engine::builder(Spy::new());
+    let koa = || Profile::koa(KEYS).with_cookie(CookieConfig::new().name("__Host-sid"));
+    for (builder, cure) in [
+        (own().migrate_from(koa(), Spy::new()), "called `__Host-sid`"),
+        (own().migrate_from(Profile::koa(KEYS), NoStore), "instead of `NoStore`"),
+        (own().migrate_from(Profile::koa_session(KEYS), Spy::new()), "give the layer `NoStore`"),
+        (own().migrate_from(Profile::koa([""; 0]), Spy::new()), "no secret"),
+        (
+            own().migrate_from(Profile::koa(KEYS).with_cookie(CookieConfig::new().name("a b")), Spy::new()),
+            "token",
+        ),
+    ] {
+        let error = builder.build().unwrap_err();
+        assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("migrate_from")), "{error}");
+        assert!(error.to_string().contains(cure), "{error}");
+    }
+}

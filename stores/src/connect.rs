@@ -1,0 +1,203 @@
+//! The store that an address names, chosen at run time.
+
+mod address;
+mod open;
+
+use std::{fmt, sync::Arc};
+
+use cloakroom_core::{Error, Result, Store};
+use futures_util::future::BoxFuture;
+
+use self::address::Address;
+
+/// Connects to the store that `url` names: by its scheme, with its options.
+///
+/// | address | feature | store |
+/// |---|---|---|
+/// | `memory:` | `memory` | [`MemoryStore`](crate::MemoryStore) |
+/// | `redis://host/0`, `rediss://…` | `redis` | [`RedisStore`](crate::RedisStore) |
+/// | `redis+cluster://host1,host2:7000`, `rediss+cluster://…` | `redis` | a cluster; some of its nodes are enough |
+/// | `redis+sentinel://host1,host2/master/0`, `rediss+sentinel://…` | `redis` | what the sentinels call `master` |
+/// | `sqlite://file.db`, `sqlite:///full/path.db` | `sqlite` | [`SqliteStore`](crate::SqliteStore) |
+/// | `postgres://host/database`, `postgresql://…` | `postgres` | [`PostgresStore`](crate::PostgresStore) |
+/// | `mysql://host/database`, `mariadb://…` | `mysql` | [`MySqlStore`](crate::MySqlStore) |
+/// | `mongodb://host/database`, `mongodb+srv://…` | `mongo` | [`MongoStore`](crate::MongoStore) |
+///
+/// User and password stand before the host, percent-encoded: `redis://user:p%40ss@host`. Those of `redis+sentinel` are
+/// the master's.
+///
+/// These options of the query are Cloakroom's; all others are handed to the driver:
+///
+/// | option | of | |
+/// |---|---|---|
+/// | `prefix` | all | keeps keys under it: `prefix=shop` |
+/// | `table` | SQL, `mongo` | the table or collection |
+/// | `schema` | `postgres` | the schema of the table |
+/// | `timeout` | all but `memory` | the deadline of each operation: `500ms`, `2s` |
+/// | `max_connections` | SQL | the most connections |
+/// | `sweep_every` | SQL | how often expired rows are deleted: `5m`, or `never` |
+/// | `migrate` | SQL, `mongo` | `false`: creates no table or index |
+/// | `max_entries`, `max_bytes` | `memory` | its bounds |
+///
+/// ```
+/// # #[cfg(feature = "memory")]
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let store = cloakroom::connect("memory:?max_entries=100000").await?;
+/// # let _ = store;
+/// # Ok::<(), cloakroom::Error>(()) }).unwrap();
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) naming `url` for a scheme that is unknown or whose feature is off,
+/// which it says how to enable; naming an option that cannot be used. Else what connecting to that store answers. No
+/// error quotes the address: it may hold a password.
+pub async fn connect(url: impl AsRef<str>) -> Result<Arc<dyn Store>> {
+    let mut address = Address::parse(url.as_ref())?;
+    let Some(backend) = BACKENDS.iter().find(|backend| backend.schemes.contains(&address.scheme())) else {
+        return Err(Error::config(
+            "url",
+            format!("its scheme is none of those that are known: {}", known().join(", ")),
+        ));
+    };
+    let Some(open) = backend.open else {
+        let feature = backend.feature;
+        return Err(Error::config(
+            "url",
+            format!("needs the feature `{feature}`: cloakroom = {{ features = [\"{feature}\"] }}"),
+        ));
+    };
+    address.refuse_others(backend.options, backend.feature)?;
+    open(address).await
+}
+
+/// A kind of store, by the schemes of its addresses.
+struct Backend {
+    schemes: &'static [&'static str],
+    feature: &'static str,
+    /// The options it knows.
+    options: &'static [&'static str],
+    open: Option<Open>,
+}
+
+type Open = fn(Address) -> BoxFuture<'static, Result<Arc<dyn Store>>>;
+
+macro_rules! backend {
+    ($feature:literal, $schemes:expr, $options:expr, $open:ident) => {
+        Backend {
+            schemes: &$schemes,
+            feature: $feature,
+            options: &$options,
+            #[cfg(feature = $feature)]
+            open: Some(|address| Box::pin(open::$open(address))),
+            #[cfg(not(feature = $feature))]
+            open: None,
+        }
+    };
+}
+
+const SQL: [&str; 6] = ["prefix", "table", "timeout", "max_connections", "sweep_every", "migrate"];
+
+/// Every kind of store there is: a new one is a line here, and a function in `open.rs`.
+static BACKENDS: &[Backend] = &[
+    backend!("memory", ["memory"], ["prefix", "max_entries", "max_bytes"], memory),
+    backend!("redis", ["redis", "rediss"], ["prefix", "timeout"], redis),
+    backend!("redis", ["redis+cluster", "rediss+cluster"], ["prefix", "timeout"], redis_cluster),
+    backend!("redis", ["redis+sentinel", "rediss+sentinel"], ["prefix", "timeout"], redis_sentinel),
+    backend!("sqlite", ["sqlite"], SQL, sqlite),
+    backend!(
+        "postgres",
+        ["postgres", "postgresql"],
+        ["prefix", "table", "timeout", "max_connections", "sweep_every", "migrate", "schema"],
+        postgres
+    ),
+    backend!("mysql", ["mysql", "mariadb"], SQL, mysql),
+    backend!("mongo", ["mongodb", "mongodb+srv"], ["prefix", "table", "timeout", "migrate"], mongo),
+];
+
+fn known() -> Vec<&'static str> {
+    BACKENDS.iter().flat_map(|backend| backend.schemes).copied().collect()
+}
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backend").field("feature", &self.feature).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn error(url: &str) -> Error {
+        connect(url)
+            .now_or_never()
+            .expect("it is found before anything is connected")
+            .expect_err("it is wrong")
+    }
+
+    #[test]
+    fn an_unknown_scheme_names_the_known_ones_and_quotes_nothing() {
+        for url in [
+            "memcached://user:canary@host",
+            "canary",
+            "",
+            "://canary",
+            "canary:canary@host",
+            "Redis://canary",
+        ] {
+            let error = error(url);
+            assert_eq!(error.field(), Some("url"), "{url}");
+            assert!(error.to_string().contains("mongodb+srv"), "{error}");
+            assert!(!format!("{error:?} {error}").contains("canary"), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_scheme_opens_or_names_its_feature() {
+        for backend in BACKENDS.iter().filter(|backend| backend.open.is_none()) {
+            for scheme in backend.schemes {
+                let error = error(&format!("{scheme}://user:canary@host/database"));
+                assert_eq!(error.field(), Some("url"));
+                assert!(
+                    error.to_string().contains(&format!("features = [\"{}\"]", backend.feature)),
+                    "{error}"
+                );
+                assert!(!format!("{error:?} {error}").contains("canary"));
+            }
+        }
+        let mut schemes = known();
+        schemes.sort_unstable();
+        schemes.dedup();
+        assert_eq!(schemes.len(), known().len());
+    }
+
+    #[cfg(feature = "memory")]
+    #[test]
+    fn an_option_that_the_store_does_not_have_is_refused_by_name() {
+        for (url, field) in [
+            ("memory:?table=canary", "table"),
+            ("memory:?timeout=2s", "timeout"),
+            ("memory:?max_entries=canary", "max_entries"),
+            ("memory:?max_entries=0", "max_entries"),
+            ("memory:?prefix=", "prefix"),
+            ("memory:?prefix=a&prefix=b", "prefix"),
+            ("memory:?canary=1", "url"),
+            ("memory://user:canary@host", "url"),
+        ] {
+            let error = error(url);
+            assert_eq!(error.field(), Some(field), "{url}: {error}");
+            assert!(!format!("{error:?} {error}").contains("canary"), "{error}");
+        }
+    }
+
+    #[cfg(feature = "memory")]
+    #[test]
+    fn a_store_in_memory_has_its_bounds_and_its_prefix() {
+        let store = connect("memory:?prefix=a%3Ab&max_entries=10&max_bytes=1000000").now_or_never();
+        let shown = format!("{:?}", store.expect("nothing is connected").expect("it opens"));
+        assert!(shown.contains("Prefixed") && shown.contains("MemoryStore"), "{shown}");
+        assert!(connect("memory:").now_or_never().expect("nothing is connected").is_ok());
+    }
+}

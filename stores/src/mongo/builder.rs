@@ -1,0 +1,193 @@
+//! How a store is connected, and how it names things.
+
+use std::{sync::Arc, time::Duration};
+
+#[cfg(doc)]
+use cloakroom_core::ErrorKind;
+use cloakroom_core::{Error, Result};
+use mongodb::{
+    Client, Collection, Database,
+    bson::doc,
+    options::{
+        Acknowledgment, ClientOptions, CollectionOptions, ReadPreference, SelectionCriteria, WriteConcern,
+    },
+};
+
+use super::{MongoStore, classify::classify, commands, link::Link};
+
+/// Configures a [`MongoStore`]: begin with [`MongoStore::builder`], end with one of `connect`, `from_client` and
+/// `from_collection`.
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it connects"]
+pub struct MongoStoreBuilder {
+    collection: String,
+    database: Option<String>,
+    timeout: Duration,
+    acknowledge: Acknowledge,
+    indexes: Indexes,
+}
+
+/// Who must have a create, a removal or a destroy before it counts as done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Acknowledge {
+    /// A majority of the replica set.
+    #[default]
+    Majority,
+    /// What the address or the client says, and else the server's default, which is a majority as well since version 5.
+    ///
+    /// # Risk
+    /// With `w=1` a failover can bring back a session that was logged out.
+    Configured,
+}
+
+/// Whether to create the indexes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Indexes {
+    Create,
+    Leave,
+}
+
+impl MongoStoreBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            collection: "sessions".to_owned(),
+            database: None,
+            timeout: Duration::from_secs(4),
+            acknowledge: Acknowledge::default(),
+            indexes: Indexes::Create,
+        }
+    }
+
+    /// Sets the collection. The default is `sessions`.
+    pub fn collection(mut self, name: impl Into<String>) -> Self {
+        self.collection = name.into();
+        self
+    }
+
+    /// Sets the database. The default is that of the address or client, or `cloakroom` if it has none.
+    pub fn database(mut self, name: impl Into<String>) -> Self {
+        self.database = Some(name.into());
+        self
+    }
+
+    /// Sets the deadline of each operation, from 1 ms. The default is 4 seconds.
+    ///
+    /// Once the server is known to be away, an operation gives up after 300 ms. Until then the driver looks for a server
+    /// for half of this time, unless the address says otherwise (`serverSelectionTimeoutMS`).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets who must have a create, a removal or a destroy before it counts as done. The default is
+    /// [`Acknowledge::Majority`].
+    pub fn acknowledge(mut self, acknowledge: Acknowledge) -> Self {
+        self.acknowledge = acknowledge;
+        self
+    }
+
+    /// Creates no index: for who has no permission to. Whoever has it creates them once, here in the shell:
+    ///
+    /// ```js
+    /// db.sessions.createIndex({ p: 1 }, { name: "cloakroom_purge", expireAfterSeconds: 0 })
+    /// db.sessions.createIndex({ u: 1 }, { name: "cloakroom_user", sparse: true })
+    /// ```
+    ///
+    /// Without the first nothing that has expired is ever deleted, unless
+    /// [`sweep`](cloakroom_core::AdminStore::sweep) is called; without the second each
+    /// [`keys_of`](cloakroom_core::IndexedStore::keys_of) reads the whole collection.
+    pub fn leave_indexes(mut self) -> Self {
+        self.indexes = Indexes::Leave;
+        self
+    }
+
+    /// Connects to the server at `url`, `mongodb://` or `mongodb+srv://`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] naming `url`, `timeout`, `collection` or `database` when it cannot be used;
+    /// [`ErrorKind::Unavailable`] when no server answers, [`ErrorKind::Rejected`] when it refuses the credentials or the
+    /// indexes. The address is in none of them.
+    pub async fn connect(self, url: &str) -> Result<MongoStore> {
+        // The driver's message quotes the address.
+        let mut options = ClientOptions::parse(url).await.map_err(|error| match classify(&error) {
+            error if error.is_retryable() => error.operation("connect"),
+            _ => Error::config(
+                "url",
+                "is no address of a MongoDB; write mongodb://user:password@host:27017/database, \
+                     with special characters of the password percent-encoded",
+            )
+            .store("mongo"),
+        })?;
+        options.retry_writes = Some(false);
+        options.server_selection_timeout.get_or_insert(self.timeout / 2);
+        options.connect_timeout.get_or_insert(self.timeout / 2);
+        options.app_name.get_or_insert_with(|| "cloakroom".to_owned());
+        let link = Link::new();
+        link.follow(&mut options);
+        let client = Client::with_options(options).map_err(|error| classify(&error).operation("connect"))?;
+        let database = self.database_of(&client);
+        self.open(&database, link).await
+    }
+
+    /// Uses a client of the application's. Its options hold, but that reads go to the primary.
+    ///
+    /// Give it a `serverSelectionTimeoutMS` of 2 seconds or so: the driver's default is 30, and the deadline of each
+    /// operation then ends what it waits for. The status follows what operations answer, and a ping every now and then
+    /// while they fail; the client's own monitoring cannot be watched from here.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn from_client(self, client: Client) -> Result<MongoStore> {
+        let database = self.database_of(&client);
+        self.open(&database, Link::new()).await
+    }
+
+    /// Uses a collection of the application's, and of its client what [`from_client`](Self::from_client) does. The names
+    /// given to this builder are not used.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn from_collection<T: Send + Sync>(mut self, collection: Collection<T>) -> Result<MongoStore> {
+        let namespace = collection.namespace();
+        let database = collection.client().database(&namespace.db);
+        self.collection = namespace.coll;
+        self.open(&database, Link::new()).await
+    }
+
+    fn database_of(&self, client: &Client) -> Database {
+        match &self.database {
+            Some(name) => client.database(name),
+            None => client.default_database().unwrap_or_else(|| client.database("cloakroom")),
+        }
+    }
+
+    async fn open(self, database: &Database, link: Arc<Link>) -> Result<MongoStore> {
+        if self.timeout < Duration::from_millis(1) {
+            return Err(Error::config("timeout", "must be at least 1 ms; try 4 seconds"));
+        }
+        let bad = |name: &str| name.is_empty() || name.contains(['$', '\0']);
+        if bad(&self.collection) || self.collection.starts_with("system.") {
+            return Err(Error::config("collection", "must be a name without `$`, such as sessions"));
+        }
+        if bad(database.name()) || database.name().contains(['/', '\\', '.', ' ', '"']) {
+            return Err(Error::config("database", "must be a name of letters, digits, `_` and `-`"));
+        }
+        let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
+        let options = CollectionOptions::builder().selection_criteria(primary).build();
+        link.probe(database.clone());
+        let store = MongoStore {
+            sessions: database.collection_with_options(&self.collection, options),
+            durable: (self.acknowledge == Acknowledge::Majority)
+                .then(|| WriteConcern::builder().w(Acknowledgment::Majority).w_timeout(self.timeout).build()),
+            timeout: self.timeout,
+            link,
+        };
+        if self.indexes == Indexes::Create {
+            store.run("create indexes", store.sessions.create_indexes(commands::indexes())).await?;
+        } else {
+            store.run("connect", database.run_command(doc! { "ping": 1 })).await?;
+        }
+        Ok(store)
+    }
+}

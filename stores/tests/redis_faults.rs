@@ -1,0 +1,276 @@
+//! The Redis store when its server dies, stands still, forgets, or when a reply is lost.
+#![cfg(feature = "redis")]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use cloakroom::{AtomicStore, Key, RedisStore, Status, Store, Swapped};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+#[path = "support/redis.rs"]
+mod support;
+
+use support::{HOUR, ask, calls, is_of_outage, key, server, wait_until};
+
+/// How long an operation may take in an outage, with room for a busy machine.
+const BOUND: Duration = Duration::from_secs(5);
+
+/// How long a status may take to follow, with room for a busy machine: a second is what it is made for.
+const SOON: Duration = Duration::from_secs(2);
+
+#[tokio::test]
+async fn the_status_follows_the_death_and_the_return_of_the_server_though_nobody_calls() {
+    let (server, _) = server().await;
+    let store = RedisStore::connect(server.url()).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(store.status().current(), Status::Connected);
+        server.kill().await.unwrap();
+        let fell = wait_until(&store, false, SOON).await;
+        server.start().await.unwrap();
+        let rose = wait_until(&store, true, SOON).await;
+        println!("fell {fell:?} after the death, rose {rose:?} after the return");
+        assert_eq!(store.get(&key("k")).await.unwrap(), None);
+    }
+}
+
+/// Counts up in one session, as a request does, until it is told to stop.
+async fn count_up(store: RedisStore, key: Key, stop: Arc<AtomicBool>, done: Arc<AtomicU64>) -> Vec<String> {
+    let mut oddities = Vec::new();
+    let mut known: Option<u64> = None;
+    while !stop.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        let counted = timeout(BOUND, async {
+            let Some(current) = store.get(&key).await? else {
+                let created = store.create(&key, "1".into(), HOUR).await?;
+                return Ok(created.then_some(1));
+            };
+            let count: u64 = std::str::from_utf8(&current).unwrap().parse().unwrap();
+            let next = (count + 1).to_string().into();
+            Ok(matches!(store.replace(&key, &current, next, HOUR).await?, Swapped::Done).then_some(count + 1))
+        });
+        match counted.await {
+            Err(_) => oddities.push(format!("an operation was under way for {:?}", began.elapsed())),
+            Ok(Err(error)) => {
+                // Whether it was applied is not known.
+                known = None;
+                if !is_of_outage(&error) {
+                    oddities.push(error.to_string());
+                }
+            }
+            // Nobody else writes here.
+            Ok(Ok(None)) if known.is_some() => oddities.push("somebody else's write".to_owned()),
+            Ok(Ok(count)) => {
+                if let (Some(known), Some(count)) = (known, count)
+                    && count != known + 1
+                    && count != 1
+                {
+                    oddities.push(format!("{count} came after {known}"));
+                }
+                known = count;
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    oddities
+}
+
+struct Load {
+    tasks: JoinSet<Vec<String>>,
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicU64>,
+}
+
+impl Load {
+    fn of(store: &RedisStore) -> Self {
+        let (stop, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let mut tasks = JoinSet::new();
+        for task in 0..16 {
+            tasks.spawn(count_up(
+                store.clone(),
+                key(&format!("s{task}")),
+                Arc::clone(&stop),
+                Arc::clone(&done),
+            ));
+        }
+        Self { tasks, stop, done }
+    }
+
+    /// Waits for the next success, and returns how long that took.
+    async fn success(&self) -> Duration {
+        let (began, before) = (Instant::now(), self.done.load(Ordering::Relaxed));
+        while self.done.load(Ordering::Relaxed) == before {
+            assert!(began.elapsed() < BOUND, "nothing succeeds");
+            sleep(Duration::from_millis(1)).await;
+        }
+        began.elapsed()
+    }
+
+    async fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let oddities = self.tasks.join_all().await.concat();
+        assert!(oddities.is_empty(), "{oddities:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_killed_under_load_costs_errors_of_an_outage_and_nothing_else() {
+    let (server, _) = server().await;
+    let store = RedisStore::connect(server.url()).await.unwrap();
+    let load = Load::of(&store);
+    for _ in 0..2 {
+        load.success().await;
+        server.kill().await.unwrap();
+        sleep(Duration::from_millis(100)).await;
+        server.start().await.unwrap();
+        println!("first success {:?} after the return", load.success().await);
+    }
+    load.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stands_still_costs_a_request_its_deadline_and_no_session() {
+    let (server, _) = server().await;
+    let response = Duration::from_millis(300);
+    let store = RedisStore::builder().response_timeout(response).connect(server.url()).await.unwrap();
+    let stays = key("stays");
+    store.set(&stays, "value".into(), HOUR).await.unwrap();
+    let load = Load::of(&store);
+    load.success().await;
+    server.pause().await.unwrap();
+    let began = Instant::now();
+    let error = store.get(&stays).await.unwrap_err();
+    assert!(is_of_outage(&error) && began.elapsed() < response + SOON, "{error} after {:?}", began.elapsed());
+    wait_until(&store, false, SOON).await;
+    assert!(is_of_outage(&store.get(&stays).await.unwrap_err()));
+    server.resume().await.unwrap();
+    println!("first success {:?} after it went on", load.success().await);
+    wait_until(&store, true, SOON).await;
+    assert_eq!(store.get(&stays).await.unwrap().as_deref(), Some(&b"value"[..]));
+    load.end().await;
+}
+
+#[tokio::test]
+async fn what_failed_while_the_server_stood_still_does_not_come_late() {
+    let (server, _) = server().await;
+    let store = RedisStore::builder()
+        .response_timeout(Duration::from_millis(100))
+        .connect(server.url())
+        .await
+        .unwrap();
+    let (one, gone) = (key("one"), key("gone"));
+    server.pause().await.unwrap();
+    for key in [&one, &gone] {
+        assert!(is_of_outage(&store.set(key, "of the outage".into(), HOUR).await.unwrap_err()));
+    }
+    wait_until(&store, false, SOON).await;
+    server.resume().await.unwrap();
+    wait_until(&store, true, SOON).await;
+    store.set(&one, "of today".into(), HOUR).await.unwrap();
+    store.destroy(&gone).await.unwrap();
+    for _ in 0..20 {
+        assert_eq!(store.get(&one).await.unwrap().as_deref(), Some(&b"of today"[..]));
+        assert_eq!(store.get(&gone).await.unwrap(), None);
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_cable_that_is_pulled_is_noticed_and_a_new_connection_is_made() {
+    let (server, _) = server().await;
+    let (proxy, url) = server.proxied().await.unwrap();
+    let times = Duration::from_millis(200);
+    let store =
+        RedisStore::builder().response_timeout(times).connect_timeout(times).connect(&url).await.unwrap();
+    proxy.half_open();
+    assert!(is_of_outage(&store.get(&key("k")).await.unwrap_err()));
+    wait_until(&store, false, SOON).await;
+    proxy.heal().await;
+    wait_until(&store, true, SOON).await;
+    assert_eq!(store.get(&key("k")).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_request_that_is_given_up_makes_the_store_look_whether_the_server_is_there() {
+    let (server, _) = server().await;
+    let (proxy, url) = server.proxied().await.unwrap();
+    let store = RedisStore::builder().response_timeout(Duration::from_secs(4)).connect(&url).await.unwrap();
+    proxy.half_open();
+    // As the engine does at the end of its own patience.
+    assert!(timeout(Duration::from_millis(600), store.get(&key("k"))).await.is_err());
+    wait_until(&store, false, SOON).await;
+}
+
+#[tokio::test]
+async fn a_write_whose_reply_is_lost_is_an_error_and_applied_once() {
+    let (server, mut inside) = server().await;
+    let (proxy, url) = server.proxied().await.unwrap();
+    let store = RedisStore::connect(&url).await.unwrap();
+    let one = key("one");
+    store.set(&one, "0".into(), HOUR).await.unwrap();
+    let before = calls(&mut inside, "set").await;
+    for count in 0..10_u8 {
+        wait_until(&store, true, SOON).await;
+        let (current, next) = (count.to_string(), (count + 1).to_string());
+        proxy.lose_reply_to(b"cloakroom:one");
+        let error = store.replace(&one, current.as_bytes(), next.clone().into(), HOUR).await.unwrap_err();
+        assert!(is_of_outage(&error), "{error}");
+        wait_until(&store, true, SOON).await;
+        assert_eq!(store.get(&one).await.unwrap().as_deref(), Some(next.as_bytes()));
+    }
+    assert_eq!(calls(&mut inside, "set").await - before, 10, "a write was sent again");
+    let two = key("two");
+    proxy.lose_reply_to(b"cloakroom:two");
+    assert!(is_of_outage(&store.create(&two, "a".into(), HOUR).await.unwrap_err()));
+    wait_until(&store, true, SOON).await;
+    assert!(!store.create(&two, "b".into(), HOUR).await.unwrap());
+    assert_eq!(store.get(&two).await.unwrap().as_deref(), Some(&b"a"[..]));
+}
+
+#[tokio::test]
+async fn a_server_that_forgets_everything_ends_sessions_and_brings_none_back() {
+    let (server, mut inside) = server().await;
+    let store = RedisStore::connect(server.url()).await.unwrap();
+    let one = key("one");
+    store.set(&one, "a".into(), HOUR).await.unwrap();
+    let _: () = ask(&mut inside, "FLUSHALL").await;
+    assert_eq!(store.get(&one).await.unwrap(), None);
+    assert_eq!(store.replace(&one, b"a", "b".into(), HOUR).await.unwrap(), Swapped::Gone);
+    assert_eq!(store.remove(&one, b"a").await.unwrap(), Swapped::Gone);
+    assert!(!store.touch(&one, HOUR).await.unwrap());
+    assert_eq!(store.get(&one).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_clients_come_back_without_a_storm() {
+    let (server, _) = server().await;
+    let (proxy, url) = server.proxied().await.unwrap();
+    let mut connecting = JoinSet::new();
+    for _ in 0..200 {
+        let url = url.clone();
+        connecting.spawn(async move { RedisStore::connect(&url).await.unwrap() });
+    }
+    let stores = connecting.join_all().await;
+    proxy.refuse().await;
+    for store in &stores {
+        wait_until(store, false, BOUND).await;
+    }
+    sleep(Duration::from_millis(100)).await;
+    proxy.reset_traffic();
+    proxy.heal().await;
+    for store in &stores {
+        wait_until(store, true, BOUND).await;
+    }
+    let second = proxy.most_connections_within(Duration::from_secs(1));
+    let moment = proxy.most_connections_within(Duration::from_millis(10));
+    println!("{second} connections within a second, {moment} within 10 ms");
+    assert!(second <= 400 && moment <= 100, "{second} within a second, {moment} within 10 ms");
+}

@@ -1,0 +1,15 @@
+//! The conformance suite over the Redis store on a pool of the application's own.
+#![cfg(feature = "redis")]
+
+use cloakroom::RedisStore;
+use cloakroom_conformance::{Env, Server, conformance_tests};
+use deadpool_redis::{Config, Runtime};
+
+conformance_tests! {
+    server: Server::redis,
+    open: |env: Env| async move {
+        let pool = Config::from_url(env.url()).create_pool(Some(Runtime::Tokio1)).unwrap();
+        RedisStore::builder().prefix(format!("{}:", env.namespace())).from_pool(pool).await
+    },
+    abilities: [atomic, indexed, admin],
+}

@@ -1,0 +1,15 @@
+//! The conformance suite over the Redis store on a master that sentinels watch.
+#![cfg(feature = "redis")]
+
+use cloakroom::RedisStore;
+use cloakroom_conformance::{Env, Server, conformance_tests};
+
+conformance_tests! {
+    server: Server::redis_sentinel,
+    open: |env: Env| async move {
+        let store = RedisStore::builder().prefix(format!("{}:", env.namespace()));
+        store.sentinel(env.url().split(','), "mymaster").await
+    },
+    abilities: [atomic, indexed, admin],
+    addresses: many,
+}
