@@ -26,7 +26,7 @@ use sqlx::{
 };
 
 pub use self::builder::{PostgresStoreBuilder, Prepare};
-pub(crate) use self::fault::classify;
+pub(crate) use self::{builder::pool_options, fault::classify};
 use self::schema::Statements;
 use crate::{
     sql::{Line, Link, Names, PAGE, Preparing, Quote, Sql, key_of, user_bytes},

@@ -111,19 +111,7 @@ impl PostgresStoreBuilder {
         })?;
         // A connection of its own: the pool would try again for a while, and not say why.
         drop(conn.map_err(|error| named(fault::classify(error).error))?);
-        let pool = PgPoolOptions::new()
-            .max_connections(self.max_connections)
-            .acquire_timeout(self.timeout)
-            .test_before_acquire(false)
-            .before_acquire(|conn, meta| {
-                Box::pin(async move {
-                    if meta.idle_for >= FRESH {
-                        conn.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .connect_lazy_with(options);
+        let pool = pool_options(self.max_connections, self.timeout).connect_lazy_with(options);
         let store = PostgresStore::new(pool, names, &self);
         store.0.link.reach().await?;
         Ok(store)
@@ -174,4 +162,20 @@ fn options(url: &str) -> Result<PgConnectOptions> {
     let options = PgConnectOptions::from_str(url).map_err(|_| Error::config("url", form))?;
     // Poolers refuse this one, and it is about numbers that we have none of.
     Ok(options.extra_float_digits(None))
+}
+
+/// Describes a pool that looks whether a connection still works only when it has been idle.
+pub(crate) fn pool_options(max_connections: u32, timeout: Duration) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(timeout)
+        .test_before_acquire(false)
+        .before_acquire(|conn, meta| {
+            Box::pin(async move {
+                if meta.idle_for >= FRESH {
+                    conn.ping().await?;
+                }
+                Ok(true)
+            })
+        })
 }

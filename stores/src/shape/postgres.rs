@@ -6,15 +6,18 @@ use bytes::Bytes;
 use cloakroom_core::{Error, ErrorKind, Key, Result, StatusStream, Swapped, Ttl, async_trait};
 use sqlx::{
     PgPool, Postgres, Row,
-    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
+    postgres::{PgArguments, PgConnectOptions, PgRow},
     query::Query,
 };
 
 use crate::{
-    postgres::{classify, probe},
+    postgres::{classify, pool_options, probe},
     sql::{Line, Link, Names, Preparing, Quote, Sql, TIMEOUT},
     sweep::{EVERY, More, Sweep, Sweeper},
 };
+
+/// The largest value, in bytes: more would not be parsed within the deadline of an operation.
+const MAX_VALUE: usize = 16 * 1024 * 1024;
 
 /// How many ended rows one statement deletes.
 const BATCH: u32 = 1000;
@@ -63,7 +66,8 @@ const SWEEP: &str = "DELETE FROM {values} WHERE ctid = ANY (ARRAY (SELECT ctid F
      WHERE {expiry} <= timezone($1, clock_timestamp()) LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
 /// A zone that the server does not know is an error here, where somebody sees it.
-const CHECK: &str = "SELECT timezone($1, clock_timestamp()), {key}, {value}, {expiry} FROM {values} LIMIT 0";
+const CHECK: &str = "SELECT timezone($1, clock_timestamp())::text, \
+     EXISTS (SELECT {key}, {value}, {expiry} FROM {values})";
 
 /// The columns of one shape, and what its table is called unless the Node program says otherwise.
 #[derive(Debug)]
@@ -162,10 +166,9 @@ impl<S> PostgresShapeBuilder<S> {
         if self.max_connections == 0 {
             return Err(named(Error::config("max_connections", "must be at least 1")));
         }
-        let pool = PgPoolOptions::new()
-            .max_connections(self.max_connections)
-            .acquire_timeout(TIMEOUT)
-            .connect_lazy_with(options);
+        // One connection at once: a wrong address or password shows here, and the status is true from the beginning.
+        let pool = pool_options(self.max_connections, TIMEOUT).connect_with(options).await;
+        let pool = pool.map_err(|error| named(classify(error).error))?;
         self.from_pool(pool).await
     }
 
@@ -296,7 +299,8 @@ impl Table {
         operation: &'static str,
         make: impl Fn() -> Query<'q, Postgres, PgArguments> + Send,
     ) -> Result<u64> {
-        Ok(self.link.run(operation, make).await?.result.rows_affected())
+        let answer = self.link.run(operation, make).await.map_err(|error| self.refused(error, operation))?;
+        Ok(answer.result.rows_affected())
     }
 
     /// Carries out a conditional write in its first form, and in the second if the first met another write.
@@ -308,7 +312,8 @@ impl Table {
         make: impl Fn(&'q Sql) -> Query<'q, Postgres, PgArguments> + Send + Sync,
     ) -> Result<Swapped> {
         for sql in forms {
-            let row = self.link.row(operation, || make(sql)).await?;
+            let row = self.link.row(operation, || make(sql)).await;
+            let row = row.map_err(|error| self.refused(error, operation))?;
             let row = row.ok_or_else(|| self.error(ErrorKind::Backend, operation))?;
             if row.try_get::<bool, _>(0).map_err(|error| self.decoding(error))? {
                 return Ok(Swapped::Done);
@@ -335,12 +340,23 @@ impl Table {
         Ok(text.map(Bytes::from))
     }
 
-    /// Checks that a value is text; whether it is JSON is for the server to say.
+    /// Checks that a value is text of a size that can be stored; whether it is JSON is for the server to say.
     fn json<'v>(&self, value: &'v [u8], operation: &'static str) -> Result<&'v str> {
-        str::from_utf8(value).map_err(|_| {
-            let hint = "this table holds JSON alone: choose the profile of the Node program it belongs to";
-            self.error(ErrorKind::Value, operation).hint(hint)
-        })
+        if value.len() > MAX_VALUE {
+            let hint = format!("a value of {} bytes is larger than {MAX_VALUE}", value.len());
+            return Err(self.error(ErrorKind::TooLarge, operation).hint(hint));
+        }
+        str::from_utf8(value).map_err(|_| self.no_json(operation))
+    }
+
+    /// Tells a value that the server does not take for JSON from other errors.
+    fn refused(&self, error: Error, operation: &'static str) -> Error {
+        if error.to_string().contains("SQLSTATE 22P02") { self.no_json(operation) } else { error }
+    }
+
+    fn no_json(&self, operation: &'static str) -> Error {
+        let hint = "this table holds JSON alone: choose the profile of the Node program it belongs to";
+        self.error(ErrorKind::Value, operation).hint(hint)
     }
 
     fn decoding(&self, error: sqlx::Error) -> Error {

@@ -21,6 +21,8 @@ pub(crate) const KOA_PG_SESSION: &str =
 /// Makes a table under another name, unless it is there.
 pub(crate) async fn make(url: &str, ddl: &str, name: &str) {
     let mut connection = PgConnection::connect(url).await.unwrap();
+    // Held until the connection ends: several handles may be opened at once.
+    connection.execute("SELECT pg_advisory_lock(1795398198514)").await.unwrap();
     let there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
         .bind(format!("\"{name}\""))
         .fetch_one(&mut connection)
