@@ -31,9 +31,7 @@ async fn the_reference_passes_and_is_strict() {
 
 #[tokio::test(start_paused = true)]
 async fn a_plain_store_passes_and_its_abilities_are_listed_as_absent() {
-    let open = |env: Env| async move {
-        Ok::<_, Error>(cloakroom_conformance::Plain::new(env.shared(Reference::new)))
-    };
+    let open = |env: Env| async move { Ok::<_, Error>(Plain::new(env.shared(Reference::new))) };
     let report = run(open, []).await;
     assert_passed(&report);
     assert_eq!(report.guarantee(), Guarantee::LastWriterWins);

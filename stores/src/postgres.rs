@@ -26,8 +26,8 @@ use sqlx::{
 };
 
 pub use self::builder::{PostgresStoreBuilder, Prepare};
-pub(crate) use self::{builder::pool_options, fault::classify};
 use self::schema::Statements;
+pub(crate) use self::{builder::pool_options, fault::classify};
 use crate::{
     sql::{Line, Link, Names, PAGE, Preparing, Quote, Sql, key_of, user_bytes},
     sweep::{More, Sweep, Sweeper},

@@ -21,14 +21,14 @@ use crate::around::forward_around;
 /// each key has its own deadline. The status is that of the store within.
 ///
 /// ```
-/// # #[cfg(feature = "memory")] {
 /// use std::time::Duration;
+/// # #[cfg(feature = "memory")] {
 /// use cloakroom::{MemoryStore, Timeout};
 ///
 /// let second = Duration::from_secs(1);
 /// let store = Timeout::new(MemoryStore::new(), second)?.administration(60 * second)?;
-/// # let _ = store;
-/// # Ok::<(), cloakroom::Error>(()) }.unwrap();
+/// # let _ = store; }
+/// # Ok::<(), cloakroom::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Timeout<S> {

@@ -13,7 +13,7 @@ use axum::{
     Router,
     body::Body,
     http::{
-        HeaderValue, Request, Response,
+        HeaderValue, Request, Response, Uri,
         header::{COOKIE, SET_COOKIE},
     },
 };
@@ -137,7 +137,7 @@ impl Visitor {
     /// Sends one request and returns the response.
     pub(crate) async fn visit(&mut self) -> Response<Body> {
         let mut request = Request::new(Body::empty());
-        *request.uri_mut() = axum::http::Uri::from_static(self.path);
+        *request.uri_mut() = Uri::from_static(self.path);
         request.headers_mut().insert(COOKIE, self.cookie.clone());
         let answer = self.app.call(request).await.unwrap_or_else(|never| match never {});
         assert!(answer.status().is_success(), "{}: {}", self.row.name, answer.status());

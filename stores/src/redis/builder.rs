@@ -122,7 +122,7 @@ impl RedisStoreBuilder {
     /// See [`RedisStore::connect`].
     pub async fn connect(self, url: &str) -> Result<RedisStore> {
         let client = self.client(url)?;
-        self.to_server(client).await
+        self.at_server(client).await
     }
 
     /// Connects to the server of this client, over a connection of the store's own.
@@ -138,7 +138,7 @@ impl RedisStoreBuilder {
         }
         let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let client = Client::open(info.set_redis_settings(redis)).map_err(classify)?;
-        self.to_server(client).await
+        self.at_server(client).await
     }
 
     /// Takes the connections from a pool.
@@ -195,7 +195,7 @@ impl RedisStoreBuilder {
         self.to(target).await
     }
 
-    async fn to_server(self, client: Client) -> Result<RedisStore> {
+    async fn at_server(self, client: Client) -> Result<RedisStore> {
         self.to(Target::Server(client)).await
     }
 
