@@ -1,5 +1,6 @@
 //! What only the store in MongoDB does: its constructors, its indexes, its documents.
 #![cfg(feature = "mongo")]
+#![allow(clippy::unwrap_used, clippy::panic)] // A helper that fails is a test that fails.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 //! The Redis store in a cluster and behind sentinels, when another server takes over under load.
 #![cfg(all(feature = "axum", feature = "redis"))]
+#![allow(clippy::unwrap_used, clippy::panic)] // A helper that fails is a test that fails.
 
 use std::{
     sync::{

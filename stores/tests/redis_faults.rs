@@ -1,5 +1,6 @@
 //! The Redis store when its server dies, stands still, forgets, or when a reply is lost.
 #![cfg(feature = "redis")]
+#![allow(clippy::unwrap_used, clippy::panic)] // A helper that fails is a test that fails.
 
 use std::{
     sync::{

@@ -1,5 +1,6 @@
 //! The conformance suite over the Redis store on a pool of the application's own.
 #![cfg(feature = "redis")]
+#![allow(clippy::unwrap_used)] // A pool that cannot be made is a test that fails.
 
 use cloakroom::RedisStore;
 use cloakroom_conformance::{Env, Server, conformance_tests};

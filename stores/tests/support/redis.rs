@@ -1,5 +1,6 @@
 //! What the tests of the Redis store share: a server of their own, a store on it, and a look inside.
 #![allow(dead_code)] // Each test file takes a part of it.
+#![allow(clippy::unwrap_used, clippy::panic)] // A helper that fails is a test that fails.
 
 use std::time::{Duration, Instant};
 
