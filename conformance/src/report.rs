@@ -231,6 +231,14 @@ impl Report {
     fn write_markdown(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "## {}\n", self.store)?;
         writeln!(out, "Guarantee: {}\n", self.guarantee.as_str())?;
+        if let Some(server) = &self.server {
+            writeln!(out, "Server: {} {}, {}\n", server.product, server.version, server.way)?;
+        }
+        if !self.round_trips.is_empty() {
+            let counted: Vec<_> =
+                self.round_trips.iter().map(|(operation, count)| format!("{operation} {count}")).collect();
+            writeln!(out, "Round trips: {}\n", counted.join(", "))?;
+        }
         writeln!(out, "| group | passed | failed | time |\n|---|---|---|---|")?;
         for group in Group::ALL {
             let cases = || self.cases.iter().filter(|case| case.group == group);
