@@ -356,6 +356,7 @@ enum Inner {
 
 impl Commit {
     /// Returns the edits if there is nothing to wait for, once.
+    #[cfg(feature = "tower-service-0_3")]
     pub(crate) fn take_ready(&mut self) -> Option<HeaderEdits> {
         match &mut self.0 {
             Inner::Ready(edits) => edits.take(),

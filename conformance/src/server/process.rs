@@ -16,7 +16,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use crate::{
     failure::{Failure, Verdict},
@@ -199,8 +202,17 @@ impl Process {
         self.wait(|state| state == State::Ended, PEACE).await
     }
 
-    pub(crate) fn pause(&self) -> Verdict {
-        self.signal(Signal::Stop, Whom::ChildrenToo)
+    /// Returns when the program stands still: a signal that is sent has not arrived yet.
+    pub(crate) async fn pause(&self) -> Verdict {
+        self.signal(Signal::Stop, Whom::ChildrenToo)?;
+        let State::Running(server) = *self.state.borrow() else { return Ok(()) };
+        let stands_still = async {
+            while !stands_still(server) {
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let late = |_| Failure::new("a program that is paused stands still", "it runs on");
+        timeout(PEACE, stands_still).await.map_err(late)
     }
 
     pub(crate) fn resume(&self) -> Verdict {
@@ -326,6 +338,12 @@ fn user_of(name: &str) -> Option<(u32, u32)> {
         };
         (user == name).then(|| Some((number.parse().ok()?, group.parse().ok()?))).flatten()
     })
+}
+
+/// Whether a process has been stopped by a signal.
+fn stands_still(program: u32) -> bool {
+    let state = Command::new("ps").args(["-o", "stat=", "-p", &program.to_string()]).output();
+    state.is_ok_and(|state| state.stdout.trim_ascii_start().starts_with(b"T"))
 }
 
 /// The children of a process, theirs, and so on.

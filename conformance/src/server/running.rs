@@ -326,7 +326,7 @@ impl NodeInner {
             (Body::Process(process), Deed::Stop) => process.stop().await?,
             (Body::Process(process), Deed::Start) => process.start().await?,
             (Body::Process(process), Deed::Kill) => process.kill().await?,
-            (Body::Process(process), Deed::Pause) => process.pause()?,
+            (Body::Process(process), Deed::Pause) => process.pause().await?,
             (Body::Process(process), Deed::Resume) => process.resume()?,
             (Body::Proxy(proxy), Deed::Stop | Deed::Kill) => proxy.refuse().await,
             (Body::Proxy(proxy), Deed::Start | Deed::Resume) => proxy.heal().await,
