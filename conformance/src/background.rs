@@ -38,6 +38,7 @@ pub(crate) async fn run<T: Send + 'static>(
 }
 
 /// Runs `work` there and blocks this thread until it is done, also within a runtime: for `Drop`.
+#[cfg(feature = "servers")]
 pub(crate) fn block_on<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
     let (done, wait) = std::sync::mpsc::sync_channel(1);
     handle().ok()?.spawn(async move {

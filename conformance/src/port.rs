@@ -13,6 +13,7 @@ const FIRST: u16 = 20_001;
 const LAST: u16 = 32_767;
 
 /// How far above its port a node of a Redis cluster listens for the others.
+#[cfg(feature = "servers")]
 pub(crate) const BUS: u16 = 10_000;
 
 /// Returns a port that nobody listens on, at any address of this machine.
@@ -21,6 +22,7 @@ pub(crate) fn free() -> Verdict<u16> {
 }
 
 /// As [`free`], and the port of the cluster's bus is free as well.
+#[cfg(feature = "servers")]
 pub(crate) fn free_with_bus() -> Verdict<u16> {
     free_if(|port| port + BUS < 65_535 && is_free(port + BUS))
 }
