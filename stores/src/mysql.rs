@@ -63,7 +63,8 @@ const SWAPS: u32 = 8;
 ///
 /// # Cost
 ///
-/// One statement in one round trip for each `get`, `set`, `destroy`, `create`, `touch` and `bind`, and for a `replace`
+/// After the answer the driver's pool asks whether the connection still works: one more round trip, which no caller waits
+/// for. One statement for each `get`, `set`, `destroy`, `create`, `touch` and `bind`, and for a `replace`
 /// or `remove` that succeeds, prepared once for each connection. One that fails reads the latest value with a second:
 /// these servers cannot answer an `UPDATE` with rows.
 ///

@@ -61,7 +61,8 @@ const BATCH: u32 = 500;
 ///
 /// # Cost
 ///
-/// One statement in one round trip for each `get`, `set`, `destroy`, `create`, `replace`, `remove`, `touch` and `bind`,
+/// After the answer the driver's pool asks whether the connection still works: one more round trip, which no caller waits
+/// for. One statement for each `get`, `set`, `destroy`, `create`, `replace`, `remove`, `touch` and `bind`,
 /// prepared once for each connection; a swap that fails answers with the latest value in the same statement. Only when
 /// another write comes in the midst of a swap a second one decides.
 ///

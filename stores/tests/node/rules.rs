@@ -202,14 +202,14 @@ pub(crate) async fn parallel_rust_requests_count_right_while_node_reads(kind: &'
             (browser.clone(), pair.node.site().to_owned(), pair.rust.site().to_owned());
         tokio::spawn(async move {
             let mut numbers = Vec::new();
-            for _ in 0..40 {
+            for _ in 0..20 {
                 numbers.push(browser.get(&rust, "/add?k=n").await.parse::<u64>().unwrap());
                 assert_eq!(browser.session(&node).await["user"], "ada");
             }
             numbers
         })
     };
-    let tasks: Vec<_> = (0..3).map(count).collect();
+    let tasks: Vec<_> = (0..6).map(count).collect();
     let mut numbers = Vec::new();
     for task in tasks {
         numbers.extend(task.await.unwrap());
