@@ -13,6 +13,14 @@
 //! `mongo` and `redis` 1.88, like the rest.
 
 mod around;
+#[cfg(any(
+    feature = "mongo",
+    feature = "mysql",
+    feature = "postgres",
+    feature = "redis",
+    feature = "sqlite"
+))]
+mod backoff;
 #[cfg(feature = "config")]
 mod config;
 mod connect;

@@ -28,7 +28,7 @@ use sqlx::{
 pub use self::builder::MySqlStoreBuilder;
 use self::schema::Statements;
 use crate::{
-    sql::{Line, Link, Names, PAGE, Preparing, Quote, Sql, key_of, user_bytes},
+    sql::{Connections, Line, Link, Names, PAGE, Preparing, Quote, Sql, key_of, user_bytes},
     sweep::{More, Sweep, Sweeper},
 };
 
@@ -63,10 +63,13 @@ const SWAPS: u32 = 8;
 ///
 /// # Cost
 ///
-/// After the answer the driver's pool asks whether the connection still works: one more round trip, which no caller waits
-/// for. One statement for each `get`, `set`, `destroy`, `create`, `touch` and `bind`, and for a `replace`
+/// One statement for each `get`, `set`, `destroy`, `create`, `touch` and `bind`, and for a `replace`
 /// or `remove` that succeeds, prepared once for each connection. One that fails reads the latest value with a second:
 /// these servers cannot answer an `UPDATE` with rows.
+///
+/// The driver's pool pings every connection that it is given back. So the store keeps those that it has just used at
+/// hand for up to half a second; over a pool of the application's it does not, and each operation has a second round
+/// trip behind it, which no caller waits for.
 ///
 /// # Durability
 ///
@@ -112,7 +115,11 @@ impl MySqlStore {
     #[must_use]
     pub fn from_pool(pool: MySqlPool) -> Self {
         let names = Names::new(schema::TABLE, None, Quote::Backtick);
-        Self::new(pool, names.expect("the default name is a fine one"), &Self::builder())
+        Self::new(
+            Connections::of_the_application(pool),
+            names.expect("the default name is a fine one"),
+            &Self::builder(),
+        )
     }
 
     /// Starts a store with options.
@@ -120,8 +127,9 @@ impl MySqlStore {
         MySqlStoreBuilder::new()
     }
 
-    fn new(pool: MySqlPool, names: Names, builder: &MySqlStoreBuilder) -> Self {
-        let line = Line::new(pool, STORE, builder.timeout, Preparing::Once, fault::classify, Some(probe));
+    fn new(connections: Connections<MySql>, names: Names, builder: &MySqlStoreBuilder) -> Self {
+        let line =
+            Line::new(connections, STORE, builder.timeout, Preparing::Once, fault::classify, Some(probe));
         Self(Arc::new(Inner {
             link: Link::new(line),
             statements: Statements::new(&names),
@@ -150,6 +158,8 @@ impl MySqlStore {
     }
 
     /// Returns the pool, which is shared with all clones.
+    ///
+    /// If it is the store's own, connections that the store has just used are not in it, for up to a second.
     #[must_use]
     pub fn pool(&self) -> &MySqlPool {
         self.0.link.pool()

@@ -29,7 +29,7 @@ pub use self::builder::{PostgresStoreBuilder, Prepare};
 use self::schema::Statements;
 pub(crate) use self::{builder::pool_options, fault::classify};
 use crate::{
-    sql::{Line, Link, Names, PAGE, Preparing, Quote, Sql, key_of, user_bytes},
+    sql::{Connections, Line, Link, Names, PAGE, Preparing, Quote, Sql, key_of, user_bytes},
     sweep::{More, Sweep, Sweeper},
 };
 
@@ -61,10 +61,13 @@ const BATCH: u32 = 500;
 ///
 /// # Cost
 ///
-/// After the answer the driver's pool asks whether the connection still works: one more round trip, which no caller waits
-/// for. One statement for each `get`, `set`, `destroy`, `create`, `replace`, `remove`, `touch` and `bind`,
+/// One statement for each `get`, `set`, `destroy`, `create`, `replace`, `remove`, `touch` and `bind`,
 /// prepared once for each connection; a swap that fails answers with the latest value in the same statement. Only when
 /// another write comes in the midst of a swap a second one decides.
+///
+/// The driver's pool pings every connection that it is given back. So the store keeps those that it has just used at
+/// hand for up to half a second; over a pool of the application's it does not, and each operation has a second round
+/// trip behind it, which no caller waits for.
 ///
 /// # Durability
 ///
@@ -107,7 +110,11 @@ impl PostgresStore {
     #[must_use]
     pub fn from_pool(pool: PgPool) -> Self {
         let names = Names::new(schema::TABLE, None, Quote::Double);
-        Self::new(pool, names.expect("the default name is a fine one"), &Self::builder())
+        Self::new(
+            Connections::of_the_application(pool),
+            names.expect("the default name is a fine one"),
+            &Self::builder(),
+        )
     }
 
     /// Starts a store with options.
@@ -115,12 +122,12 @@ impl PostgresStore {
         PostgresStoreBuilder::new()
     }
 
-    fn new(pool: PgPool, names: Names, builder: &PostgresStoreBuilder) -> Self {
+    fn new(connections: Connections<Postgres>, names: Names, builder: &PostgresStoreBuilder) -> Self {
         let preparing = match builder.prepare {
             Prepare::OncePerConnection => Preparing::Once,
             Prepare::EachTime => Preparing::EachTime,
         };
-        let line = Line::new(pool, STORE, builder.timeout, preparing, classify, Some(probe));
+        let line = Line::new(connections, STORE, builder.timeout, preparing, classify, Some(probe));
         Self(Arc::new(Inner {
             link: Link::new(line),
             statements: Statements::new(&names),
@@ -149,6 +156,8 @@ impl PostgresStore {
     }
 
     /// Returns the pool, which is shared with all clones.
+    ///
+    /// If it is the store's own, connections that the store has just used are not in it, for up to a second.
     #[must_use]
     pub fn pool(&self) -> &PgPool {
         self.0.link.pool()

@@ -2,7 +2,6 @@
 
 mod admin;
 mod backend;
-mod backoff;
 mod builder;
 mod classify;
 mod cluster;

@@ -1,5 +1,6 @@
 //! What the SQL stores share: names and templates, the connection and its status, what a driver's error means.
 
+mod connections;
 mod fault;
 mod link;
 mod name;
@@ -10,6 +11,7 @@ use cloakroom_core::{Error, ErrorKind, Key, Result};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 pub(crate) use self::{
+    connections::Connections,
     fault::{Fault, Tells, general},
     link::{Line, Link, Preparing},
     name::{Names, Quote},

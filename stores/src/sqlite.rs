@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 pub use self::builder::SqliteStoreBuilder;
 use self::schema::Statements;
 use crate::{
-    sql::{Line, Link, Names, PAGE, Preparing, Quote, Sql, key_of, user_bytes},
+    sql::{Connections, Line, Link, Names, PAGE, Preparing, Quote, Sql, key_of, user_bytes},
     sweep::{More, Sweep, Sweeper},
 };
 
@@ -108,7 +108,7 @@ impl SqliteStore {
     pub fn from_pool(pool: SqlitePool) -> Self {
         let names = Names::new(schema::TABLE, None, Quote::Double);
         let names = names.expect("the name of the table is one of ours, and fine");
-        Self::new(pool, names, &Self::builder())
+        Self::new(Connections::of_the_application(pool), names, &Self::builder())
     }
 
     /// Starts a store with options.
@@ -116,8 +116,8 @@ impl SqliteStore {
         SqliteStoreBuilder::new()
     }
 
-    fn new(pool: SqlitePool, names: Names, builder: &SqliteStoreBuilder) -> Self {
-        let line = Line::new(pool, STORE, builder.timeout, Preparing::Once, fault::classify, None);
+    fn new(connections: Connections<Sqlite>, names: Names, builder: &SqliteStoreBuilder) -> Self {
+        let line = Line::new(connections, STORE, builder.timeout, Preparing::Once, fault::classify, None);
         Self(Arc::new(Inner {
             link: Link::new(line),
             statements: Statements::new(&names),
@@ -147,6 +147,8 @@ impl SqliteStore {
     }
 
     /// Returns the pool, which is shared with all clones.
+    ///
+    /// If it is the store's own, connections that the store has just used are not in it, for up to a second.
     #[must_use]
     pub fn pool(&self) -> &SqlitePool {
         self.0.link.pool()

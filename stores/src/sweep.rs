@@ -7,7 +7,7 @@ use std::{
 
 use cloakroom_core::{Result, async_trait};
 
-use crate::task::{Task, jittered};
+use crate::{backoff::jittered, task::Task};
 
 /// How often a store sweeps unless its builder says otherwise. Expired rows are never read, so this is about space.
 pub(crate) const EVERY: Duration = Duration::from_secs(300);
@@ -52,7 +52,8 @@ impl Sweeper {
 
 async fn run<S: Sweep>(store: Weak<S>, every: Duration) {
     loop {
-        tokio::time::sleep(jittered(every)).await;
+        // Which is `every` on average.
+        tokio::time::sleep(jittered(every * 4 / 3)).await;
         loop {
             let Some(store) = store.upgrade() else { return };
             let began = Instant::now();

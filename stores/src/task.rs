@@ -1,11 +1,6 @@
 //! A background task of a store: it is started when there is a runtime, and ends when its handle is dropped.
 
-use std::{
-    collections::hash_map::RandomState,
-    hash::BuildHasher,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Mutex, PoisonError};
 
 use tokio::{runtime::Handle, task::AbortHandle};
 
@@ -54,13 +49,6 @@ where
     let Ok(runtime) = Handle::try_current() else { return false };
     *slot = Some(runtime.spawn(make()).abort_handle());
     true
-}
-
-/// Returns a random duration between a half and one and a half of `around`, so that many processes do not act at once.
-pub(crate) fn jittered(around: Duration) -> Duration {
-    // The keys of the standard hash maps are the randomness that is at hand; nobody's secret depends on it.
-    let random = RandomState::new().hash_one(0_u8) % 1000;
-    around.mul_f64(0.5 + random as f64 / 1000.0)
 }
 
 #[cfg(test)]
@@ -114,13 +102,5 @@ mod tests {
     #[test]
     fn without_a_runtime_nothing_is_started() {
         assert!(!Task::default().start(|| async {}));
-    }
-
-    #[test]
-    fn jitter_stays_within_a_half_and_one_and_a_half_and_varies() {
-        let second = Duration::from_secs(1);
-        let all: std::collections::HashSet<_> = (0..100).map(|_| jittered(second)).collect();
-        assert!(all.iter().all(|some| (second / 2..second * 3 / 2).contains(some)));
-        assert!(all.len() > 10);
     }
 }

@@ -2,8 +2,6 @@
 //! cannot.
 
 use std::{
-    collections::hash_map::RandomState,
-    hash::BuildHasher,
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
@@ -20,9 +18,10 @@ use mongodb::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-/// Between two pings: at least, and at most.
-const PROBE_FIRST: Duration = Duration::from_millis(50);
-const PROBE_LAST: Duration = Duration::from_secs(5);
+use crate::backoff::Backoff;
+
+/// How long the answer to a ping may take.
+const PING: Duration = Duration::from_secs(5);
 
 /// How long an operation hopes for the return of a server that was lost.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -118,10 +117,9 @@ impl Link {
         }
         let link = Arc::downgrade(self);
         tokio::spawn(async move {
-            let since = Instant::now();
+            let (since, mut backoff) = (Instant::now(), Backoff::default());
             while let Looked::InVain = look(&link).await {
-                // In a short outage often, in a long one seldom.
-                sleep(jittered((since.elapsed() / 8).clamp(PROBE_FIRST, PROBE_LAST))).await;
+                sleep(backoff.next(since.elapsed())).await;
             }
         });
     }
@@ -146,7 +144,7 @@ async fn look(link: &Weak<Link>) -> Looked {
     let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
     let ping = database.run_command(doc! { "ping": 1 }).selection_criteria(primary);
     // A server that hangs is no server; a new connection may do better.
-    let answer = timeout(PROBE_LAST, ping.into_future()).await;
+    let answer = timeout(PING, ping.into_future()).await;
     let Some(link) = link.upgrade() else { return Looked::Enough };
     if matches!(answer, Ok(Ok(_))) {
         link.status.connected();
@@ -156,23 +154,9 @@ async fn look(link: &Weak<Link>) -> Looked {
     if connected && link.stop_looking() { Looked::Enough } else { Looked::InVain }
 }
 
-/// Returns between half of `pause` and all of it.
-fn jittered(pause: Duration) -> Duration {
-    let random = RandomState::new().hash_one(0_u8) % 1024;
-    pause / 2 + pause / 2 * u32::try_from(random).unwrap_or(0) / 1024
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_pause_is_between_half_and_whole() {
-        for _ in 0..100 {
-            let pause = jittered(PROBE_LAST);
-            assert!(pause >= PROBE_LAST / 2 && pause <= PROBE_LAST);
-        }
-    }
 
     #[tokio::test]
     async fn an_operation_gives_up_a_moment_after_the_server_was_lost() {

@@ -10,7 +10,7 @@ use sqlx::{
 
 use super::{MySqlStore, STORE, fault, schema};
 use crate::{
-    sql::{Names, Quote, TIMEOUT},
+    sql::{Connections, Names, Quote, TIMEOUT},
     sweep::EVERY,
 };
 
@@ -99,7 +99,7 @@ impl MySqlStoreBuilder {
                 })
             })
             .connect_lazy_with(options);
-        let store = MySqlStore::new(pool, names, &self);
+        let store = MySqlStore::new(Connections::of_the_store(pool), names, &self);
         store.0.link.reach().await?;
         Ok(store)
     }
@@ -112,7 +112,7 @@ impl MySqlStoreBuilder {
     /// [`ErrorKind::Config`] naming `table`, `timeout` or `sweep_every`.
     pub fn from_pool(self, pool: MySqlPool) -> Result<MySqlStore> {
         let names = self.check().map_err(|error| error.store(STORE))?;
-        Ok(MySqlStore::new(pool, names, &self))
+        Ok(MySqlStore::new(Connections::of_the_application(pool), names, &self))
     }
 
     fn check(&self) -> Result<Names> {

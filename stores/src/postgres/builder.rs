@@ -10,7 +10,7 @@ use sqlx::{
 
 use super::{PostgresStore, STORE, fault, schema};
 use crate::{
-    sql::{Names, Quote, TIMEOUT},
+    sql::{Connections, Names, Quote, TIMEOUT},
     sweep::EVERY,
 };
 
@@ -112,7 +112,7 @@ impl PostgresStoreBuilder {
         // A connection of its own: the pool would try again for a while, and not say why.
         drop(conn.map_err(|error| named(fault::classify(error).error))?);
         let pool = pool_options(self.max_connections, self.timeout).connect_lazy_with(options);
-        let store = PostgresStore::new(pool, names, &self);
+        let store = PostgresStore::new(Connections::of_the_store(pool), names, &self);
         store.0.link.reach().await?;
         Ok(store)
     }
@@ -125,7 +125,7 @@ impl PostgresStoreBuilder {
     /// [`ErrorKind::Config`] naming `schema`, `table`, `timeout` or `sweep_every`.
     pub fn from_pool(self, pool: PgPool) -> Result<PostgresStore> {
         let names = self.check().map_err(|error| error.store(STORE))?;
-        Ok(PostgresStore::new(pool, names, &self))
+        Ok(PostgresStore::new(Connections::of_the_application(pool), names, &self))
     }
 
     fn check(&self) -> Result<Names> {

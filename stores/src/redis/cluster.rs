@@ -13,13 +13,13 @@ use tokio::{
 };
 
 use super::{
-    backoff::jittered,
     classify::{STORE, has_code},
     link::{Failure, Link, Report, Timeouts},
     sentinel::{Target, at},
     server::Server,
     slots::{Address, SlotMap, slot},
 };
+use crate::backoff::jittered;
 
 /// Between two tries of a command that was not carried out.
 const PAUSE: Duration = Duration::from_millis(40);

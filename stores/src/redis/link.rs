@@ -23,11 +23,11 @@ use tokio::{
 };
 
 use super::{
-    backoff::{Backoff, jittered},
     classify::{STORE, classify, has_code},
     sentinel::Target,
     server::{self, Identity, Server},
 };
+use crate::backoff::{Backoff, jittered};
 
 /// How long a server may take to answer whether it is still there.
 const PING: Duration = Duration::from_millis(500);

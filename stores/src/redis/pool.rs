@@ -12,11 +12,11 @@ use tokio::{
 };
 
 use super::{
-    backoff::Backoff,
     classify::{STORE, classify, has_code},
     link::{Failure, Timeouts},
     server::{self, Server},
 };
+use crate::backoff::Backoff;
 
 /// How long the server may take to answer whether it is still there.
 const PING: Duration = Duration::from_millis(500);

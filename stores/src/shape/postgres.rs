@@ -12,7 +12,7 @@ use sqlx::{
 
 use crate::{
     postgres::{classify, pool_options, probe},
-    sql::{Line, Link, Names, Preparing, Quote, Sql, TIMEOUT},
+    sql::{Connections, Line, Link, Names, Preparing, Quote, Sql, TIMEOUT},
     sweep::{EVERY, More, Sweep, Sweeper},
 };
 
@@ -169,7 +169,7 @@ impl<S> PostgresShapeBuilder<S> {
         // One connection at once: a wrong address or password shows here, and the status is true from the beginning.
         let pool = pool_options(self.max_connections, TIMEOUT).connect_with(options).await;
         let pool = pool.map_err(|error| named(classify(error).error))?;
-        self.from_pool(pool).await
+        self.open(Connections::of_the_store(pool)).await
     }
 
     /// Uses a pool of the application's, and looks whether the table and the time zone are there.
@@ -177,11 +177,15 @@ impl<S> PostgresShapeBuilder<S> {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub async fn from_pool(self, pool: PgPool) -> Result<S> {
+        self.open(Connections::of_the_application(pool)).await
+    }
+
+    async fn open(self, connections: Connections<Postgres>) -> Result<S> {
         let layout = self.layout;
         let named = |error: Error| error.operation("connect").store(layout.store);
         let table = self.table.as_deref().unwrap_or(layout.table);
         let names = Names::new(table, self.schema.as_deref(), Quote::Double).map_err(named)?;
-        let line = Line::new(pool, layout.store, TIMEOUT, Preparing::Once, classify, Some(probe));
+        let line = Line::new(connections, layout.store, TIMEOUT, Preparing::Once, classify, Some(probe));
         let table = Table {
             layout,
             link: Link::new(line),

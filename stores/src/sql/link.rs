@@ -5,7 +5,10 @@ use std::{
     pin::pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::Duration,
 };
@@ -19,12 +22,12 @@ use futures_util::{
 };
 use sqlx::{
     ConnectOptions, Connection, Database, Executor, IntoArguments, Pool, database::HasStatementCache,
-    pool::PoolConnection, query::Query,
+    query::Query,
 };
-use tokio::time::{Instant, error::Elapsed, sleep, timeout, timeout_at};
+use tokio::time::{Instant, error::Elapsed, sleep_until, timeout, timeout_at};
 
-use super::{Fault, Tells};
-use crate::task::{Task, jittered};
+use super::{Connections, Fault, Tells, connections::Lent};
+use crate::{backoff::Backoff, task::Task};
 
 /// How long an operation waits for a connection before it has the server looked after.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -38,8 +41,8 @@ const PROBE: Duration = Duration::from_secs(1);
 /// How much later than it should a file answers at most: it looks at its lock ten times a second.
 const FILE_GRACE: Duration = Duration::from_secs(1);
 
-/// The shortest and the longest pause between two probes.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// How long the prober rests at least, and says goodbye to a server at most.
+const BREATH: Duration = Duration::from_millis(50);
 
 /// How often a statement that the server rolled back is sent again.
 const ATTEMPTS: u32 = 8;
@@ -65,7 +68,7 @@ pub(crate) struct Link<DB: Database> {
 
 /// The part of a [`Link`] that the prober sees.
 pub(crate) struct Line<DB: Database> {
-    pool: Pool<DB>,
+    connections: Connections<DB>,
     store: &'static str,
     timeout: Duration,
     preparing: Preparing,
@@ -75,13 +78,15 @@ pub(crate) struct Line<DB: Database> {
     status: StatusSender,
     /// Whether a prober runs.
     probing: AtomicBool,
+    /// How many operations the server has answered.
+    answers: AtomicU64,
     /// Whether the server that answers must also take writes before it counts as back.
     must_write: AtomicBool,
 }
 
 impl<DB: Database> Line<DB> {
     pub(crate) fn new(
-        pool: Pool<DB>,
+        connections: Connections<DB>,
         store: &'static str,
         timeout: Duration,
         preparing: Preparing,
@@ -89,7 +94,7 @@ impl<DB: Database> Line<DB> {
         probe: Option<Probe<DB>>,
     ) -> Self {
         Self {
-            pool,
+            connections,
             store,
             timeout,
             preparing,
@@ -97,6 +102,7 @@ impl<DB: Database> Line<DB> {
             probe,
             status: StatusSender::connecting(),
             probing: AtomicBool::new(false),
+            answers: AtomicU64::new(0),
             must_write: AtomicBool::new(false),
         }
     }
@@ -107,7 +113,7 @@ impl<DB: Database> Link<DB> {
     /// server is taken for connected until an operation says something else.
     pub(crate) fn new(line: Line<DB>) -> Self {
         let link = Self { line: Arc::new(line), prober: Task::default() };
-        if link.line.probe.is_none() || link.line.pool.size() > 0 || !link.doubt() {
+        if link.line.probe.is_none() || link.line.connections.pool().size() > 0 || !link.doubt() {
             link.line.status.connected();
         }
         link
@@ -119,7 +125,7 @@ impl<DB: Database> Link<DB> {
     }
 
     pub(crate) fn pool(&self) -> &Pool<DB> {
-        &self.line.pool
+        self.line.connections.pool()
     }
 
     /// Opens the pool's first connection, so that the status is true from the beginning.
@@ -144,12 +150,12 @@ impl<DB: Database> Link<DB> {
         Ok(Lease { link: self, operation, began, deadline, conn: Some(conn) })
     }
 
-    async fn acquire(&self, deadline: Instant) -> Result<PoolConnection<DB>> {
+    async fn acquire(&self, deadline: Instant) -> Result<Lent<DB>> {
         if self.is_away() {
             self.doubt();
             return Err(away());
         }
-        let mut acquire = pin!(self.line.pool.acquire());
+        let mut acquire = pin!(self.line.connections.acquire());
         if self.line.probe.is_none() {
             return match timeout_at(deadline, acquire).await {
                 Ok(acquired) => acquired.map_err(|error| self.learn(error)),
@@ -182,7 +188,7 @@ impl<DB: Database> Link<DB> {
     }
 
     fn no_connection(&self) -> Error {
-        let (pool, timeout) = (&self.line.pool, self.line.timeout);
+        let (pool, timeout) = (self.pool(), self.line.timeout);
         if pool.size() < pool.options().get_max_connections() {
             return Error::new(ErrorKind::Unavailable)
                 .hint(format!("no connection could be opened within {timeout:?}"));
@@ -288,7 +294,7 @@ impl<DB: Database> fmt::Debug for Link<DB> {
         // Not the pool's own form, which is long.
         f.debug_struct("Link")
             .field("status", &self.line.status.current())
-            .field("connections", &self.line.pool.size())
+            .field("connections", &self.pool().size())
             .finish_non_exhaustive()
     }
 }
@@ -323,7 +329,7 @@ pub(crate) struct Lease<'l, DB: Database> {
     /// When the operation is to have ended.
     pub(crate) deadline: Instant,
     /// Taken when the operation has ended.
-    conn: Option<PoolConnection<DB>>,
+    conn: Option<Lent<DB>>,
 }
 
 impl<DB: Database> Lease<'_, DB> {
@@ -337,8 +343,10 @@ impl<DB: Database> Lease<'_, DB> {
         let link = self.link;
         let fault = match outcome {
             Ok(Ok(value)) => {
-                // Dropped, it returns to the pool.
-                self.conn = None;
+                link.line.answers.fetch_add(1, Relaxed);
+                if let Some(conn) = self.conn.take() {
+                    link.line.connections.give_back(conn);
+                }
                 if link.line.probe.is_some() && link.line.status.current() == Status::Connecting {
                     link.line.status.connected();
                 }
@@ -364,7 +372,7 @@ impl<DB: Database> Lease<'_, DB> {
     fn cut(&mut self) {
         let conn = self.conn.take();
         if self.link.line.probe.is_some() {
-            drop(conn.map(PoolConnection::detach));
+            drop(conn.map(Lent::detach));
         }
     }
 }
@@ -401,8 +409,9 @@ impl<DB: Database> Drop for Probing<DB> {
 
 /// Looks whether the server is there, and stays until it is.
 async fn look_after<DB: Database>(mut probing: Probing<DB>) {
-    let began = Instant::now();
+    let (began, mut backoff) = (Instant::now(), Backoff::default());
     loop {
+        let tried = Instant::now();
         let Some(line) = probing.line.upgrade() else { return };
         if line.answers().await {
             line.tidy().await;
@@ -421,9 +430,8 @@ async fn look_after<DB: Database>(mut probing: Probing<DB>) {
             line.status.disconnected();
         }
         drop(line);
-        // A short outage is followed closely, a long one at a distance.
-        let pause = (began.elapsed() / 5).clamp(PAUSES.0, PAUSES.1 * 2 / 3);
-        sleep(jittered(pause)).await;
+        // From try to try, for each may have taken a while.
+        sleep_until((tried + backoff.next(began.elapsed())).max(Instant::now() + BREATH)).await;
     }
 }
 
@@ -431,11 +439,17 @@ impl<DB: Database> Line<DB> {
     /// Asks the server over a connection of its own, and one of the pool if the server has none to give.
     async fn answers(&self) -> bool {
         let Some(probe) = self.probe else { return true };
-        let asked = timeout(PROBE, async {
-            let mut conn = self.pool.connect_options().connect().await?;
+        let answers = self.answers.load(Relaxed);
+        // What has never been there may be slow to open the first of many connections.
+        let patience = match self.status.current() {
+            Status::Connecting => self.timeout.max(PROBE),
+            _ => PROBE,
+        };
+        let asked = timeout(patience, async {
+            let mut conn = self.connections.pool().connect_options().connect().await?;
             let writes = probe(&mut conn).await?;
             // Its goodbye is a courtesy that nobody has to wait for.
-            let _ = timeout(PAUSES.0, conn.close()).await;
+            let _ = timeout(BREATH, conn.close()).await;
             Ok(writes)
         })
         .await;
@@ -448,29 +462,30 @@ impl<DB: Database> Line<DB> {
                 Fault { tells: Tells::Nothing | Tells::RolledBack, .. } => true,
                 Fault { tells: Tells::Outage | Tells::ReadOnly, .. } => false,
             },
-            Err(_) => false,
+            // It may only be busy: a new connection is dear to some servers.
+            Err(_) => self.answers.load(Relaxed) != answers,
         }
     }
 
     /// Tries a connection that is open. If all of those are in use, their users find out.
     async fn has_one_that_works(&self) -> bool {
-        match self.pool.try_acquire() {
+        match self.connections.try_acquire() {
             Some(conn) => self.test(conn).await,
-            None => self.pool.size() > 0,
+            None => self.connections.pool().size() > 0,
         }
     }
 
     /// Throws out what an outage left in the pool, so that no operation is given a broken connection.
     async fn tidy(&self) {
         let mut idle = Vec::new();
-        while let Some(conn) = self.pool.try_acquire() {
+        while let Some(conn) = self.connections.try_acquire() {
             idle.push(conn);
         }
         join_all(idle.into_iter().map(|conn| self.test(conn))).await;
     }
 
     /// Returns a connection to the pool if it works, and closes it if not.
-    async fn test(&self, mut conn: PoolConnection<DB>) -> bool {
+    async fn test(&self, mut conn: Lent<DB>) -> bool {
         let Some(probe) = self.probe else { return true };
         let works = match timeout(PROBE / 2, probe(&mut conn)).await {
             Ok(Ok(writes)) => writes || !self.must_write.load(SeqCst),

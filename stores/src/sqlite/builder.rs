@@ -13,7 +13,7 @@ use sqlx::{
 
 use super::{STORE, SqliteStore, schema};
 use crate::{
-    sql::{Names, Quote, TIMEOUT},
+    sql::{Connections, Names, Quote, TIMEOUT},
     sweep::EVERY,
 };
 
@@ -86,7 +86,7 @@ impl SqliteStoreBuilder {
             .test_before_acquire(false)
             .acquire_timeout(self.timeout)
             .connect_lazy_with(options);
-        let store = SqliteStore::new(pool, names, &self);
+        let store = SqliteStore::new(Connections::of_the_store(pool), names, &self);
         schema::switch_to_wal(&store.0).await?;
         Ok(store)
     }
@@ -100,7 +100,7 @@ impl SqliteStoreBuilder {
     /// [`ErrorKind::Config`] naming `table`, `timeout` or `sweep_every`.
     pub fn from_pool(self, pool: SqlitePool) -> Result<SqliteStore> {
         let names = self.check().map_err(|error| error.store(STORE))?;
-        Ok(SqliteStore::new(pool, names, &self))
+        Ok(SqliteStore::new(Connections::of_the_application(pool), names, &self))
     }
 
     fn check(&self) -> Result<Names> {

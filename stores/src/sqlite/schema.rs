@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Inner, STORE, decoding, query};
 use crate::{
+    backoff::jittered,
     sql::{Names, PAGE, Sql, check_version},
-    task::jittered,
 };
 
 /// The table unless the builder names another.

@@ -8,7 +8,7 @@ use std::{
 /// The first pause, and the least.
 const FIRST: Duration = Duration::from_millis(50);
 /// The longest pause in an outage that is young: whoever waits hears of its end within a second.
-const YOUNG: Duration = Duration::from_millis(750);
+const YOUNG: Duration = Duration::from_millis(600);
 /// How long an outage counts as young.
 const YOUTH: Duration = Duration::from_secs(60);
 /// The longest pause in an outage that lasts.
@@ -16,7 +16,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 /// Pauses that double, each with jitter, so that a thousand clients do not come back at the same moment.
 #[derive(Default)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     tries: u32,
 }
 
@@ -24,7 +24,7 @@ impl Backoff {
     /// Returns the next pause, counted from the beginning of one try to the beginning of the next.
     ///
     /// `outage` is how long the server has been away.
-    pub(super) fn next(&mut self, outage: Duration) -> Duration {
+    pub(crate) fn next(&mut self, outage: Duration) -> Duration {
         let limit = if outage < YOUTH { YOUNG } else { LONGEST };
         let pause = FIRST.saturating_mul(1 << self.tries.min(16)).min(limit);
         self.tries += 1;
@@ -33,7 +33,7 @@ impl Backoff {
 }
 
 /// Returns half of a pause to the whole of it.
-pub(super) fn jittered(pause: Duration) -> Duration {
+pub(crate) fn jittered(pause: Duration) -> Duration {
     // Hashers are seeded at random, and each new one differently.
     let random = RandomState::new().hash_one(()) % 1024;
     pause / 2 + pause.mul_f64(random as f64 / 2048.0)
@@ -46,7 +46,7 @@ mod tests {
     #[test]
     fn pauses_double_to_a_limit_that_grows_with_the_outage() {
         let mut backoff = Backoff::default();
-        for pause in [50, 100, 200, 400, 750, 750] {
+        for pause in [50, 100, 200, 400, 600, 600] {
             let next = backoff.next(Duration::from_secs(1));
             let pause = Duration::from_millis(pause);
             assert!(next >= pause / 2 && next <= pause, "{next:?} is not about {pause:?}");
