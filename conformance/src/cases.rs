@@ -322,7 +322,7 @@ macro_rules! for_each_case {
                     every_outage_has_a_start_of_its_own,
                     two_handles_both_notice_an_outage_and_its_end,
                     slow_and_dropped_subscribers_block_nobody,
-                    fifty_outages_in_a_row_end_in_the_right_state,
+                    many_outages_in_a_row_end_in_the_right_state,
                 ]
                 outage: [
                     a_read_in_an_outage_is_never_an_answer,

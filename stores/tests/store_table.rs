@@ -109,7 +109,7 @@ fn subjects() -> Vec<(&'static str, Subject)> {
         Subject::new(open, Ability::ALL)
             .server(Server::redis())
             .round_trips(Operation::KeysOf, 2)
-            .round_trips(Operation::DestroyUser, 3)
+            .round_trips(Operation::DestroyUser, 2)
             .name("`RedisStore`: Redis 6.2 or later, Valkey")
     }));
     #[cfg(feature = "postgres")]

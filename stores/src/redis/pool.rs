@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use cloakroom_core::{Error, ErrorKind, Result, StatusSender};
+use cloakroom_core::{Error, ErrorKind, Result, Status, StatusSender};
 use deadpool_redis::{Pool, PoolError};
 use redis::{Cmd, RedisError, Value};
 use tokio::{
@@ -53,6 +53,13 @@ impl Pooled {
 
     /// Takes a connection, sends a command once and returns its reply.
     pub(super) async fn send(&self, command: &Cmd) -> Result<Value, Failure> {
+        if matches!(self.shared.status.current(), Status::Disconnected { .. }) {
+            // The prober looks for it. A crowd that tries to connect would only keep it from coming back.
+            let error = Error::new(ErrorKind::Unavailable).store(STORE);
+            return Err(Failure::NotSent(
+                error.hint("the server cannot be reached; it is looked for in the background"),
+            ));
+        }
         let reply = match timeout(self.shared.timeouts.response, self.shared.exchange(command)).await {
             Ok(reply) => reply,
             Err(_) => Err(Failure::NotSent(overdue(ErrorKind::Timeout))),

@@ -276,7 +276,7 @@ mod tests {
             sleep(Duration::from_millis(20)).await;
         }
         connections.give_back(lent);
-        let given = tokio::time::timeout(10 * IDLE, waiting).await;
+        let given = timeout(10 * IDLE, waiting).await;
         given.expect("not only at the end of the pool's patience").expect("no panic").expect("a connection");
     }
 
@@ -293,7 +293,7 @@ mod tests {
         let connections = Connections::of_the_application(pool(1));
         let lent = connections.acquire().await.expect("a connection");
         connections.give_back(lent);
-        let again = tokio::time::timeout(IDLE / 2, connections.pool().acquire()).await;
+        let again = timeout(IDLE / 2, connections.pool().acquire()).await;
         again.expect("at once").expect("a connection");
     }
 
