@@ -2,7 +2,7 @@
 
 use cloakroom::{AtomicStore, Bytes, Key, Result, StatusStream, Store, Swapped, Ttl, async_trait};
 
-/// Stores `{"hex":".."}` in place of a value. Two values are equal exactly when their JSON is.
+/// Stores `{"text":".."}` or `{"hex":".."}` in place of a value. Two values are equal exactly when their JSON is.
 #[derive(Clone, Debug)]
 pub(crate) struct InJson<S>(pub(crate) S);
 
@@ -12,19 +12,47 @@ impl<S: Store> InJson<S> {
     }
 }
 
+/// Letters and digits stay as they are where a value is text: the suite looks for its marks on the wire.
 fn to_json(value: &[u8]) -> Bytes {
     use std::fmt::Write as _;
-    let mut text = String::with_capacity(value.len() * 2 + 10);
-    text.push_str("{\"hex\":\"");
-    value.iter().for_each(|byte| write!(text, "{byte:02x}").unwrap());
-    text.push_str("\"}");
-    text.into()
+    let mut json = String::with_capacity(value.len() * 2 + 12);
+    let is_text = value.is_ascii();
+    json.push_str(if is_text { "{\"text\":\"" } else { "{\"hex\":\"" });
+    for &byte in value {
+        if !is_text {
+            write!(json, "{byte:02x}").unwrap();
+        } else if byte.is_ascii_alphanumeric() || byte == b'-' {
+            json.push(char::from(byte));
+        } else {
+            write!(json, "%{byte:02x}").unwrap();
+        }
+    }
+    json.push_str("\"}");
+    json.into()
 }
 
-fn from_json(text: &[u8]) -> Bytes {
-    let hex = text.strip_prefix(b"{\"hex\":\"").and_then(|rest| rest.strip_suffix(b"\"}")).unwrap();
-    let digits: Vec<u8> = hex.iter().map(|&c| char::from(c).to_digit(16).unwrap() as u8).collect();
-    digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect::<Vec<_>>().into()
+fn from_json(json: &[u8]) -> Bytes {
+    let json = json.strip_suffix(b"\"}").unwrap();
+    if let Some(hex) = json.strip_prefix(b"{\"hex\":\"") {
+        return hex.chunks_exact(2).map(byte).collect::<Vec<_>>().into();
+    }
+    let mut text = json.strip_prefix(b"{\"text\":\"").unwrap();
+    let mut value = Vec::with_capacity(text.len());
+    while let Some((&first, rest)) = text.split_first() {
+        if first == b'%' {
+            value.push(byte(&rest[..2]));
+            text = &rest[2..];
+        } else {
+            value.push(first);
+            text = rest;
+        }
+    }
+    value.into()
+}
+
+fn byte(digits: &[u8]) -> u8 {
+    let digit = |c: u8| char::from(c).to_digit(16).unwrap() as u8;
+    digit(digits[0]) << 4 | digit(digits[1])
 }
 
 fn swapped(swapped: Swapped) -> Swapped {
