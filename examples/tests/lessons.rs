@@ -198,6 +198,7 @@ async fn hooks_end_old_sessions_and_note_the_page() {
     tokio::time::sleep(Duration::from_millis(2)).await;
     browser.get("/end-all").await;
     assert_eq!(browser.get("/").await.body, "no coat, last saved by nobody");
+    tokio::time::sleep(Duration::from_millis(2)).await;
     browser.get("/coat").await;
     assert_eq!(browser.get("/").await.body, "wool coat, last saved by /coat");
     assert_ne!(browser.cookie(), cookie);
