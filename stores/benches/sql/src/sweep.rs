@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cloakroom::{AdminStore, AtomicStore, Key, PostgresStore, SqliteStore, Store, Ttl};
+use cloakroom::{AdminStore, AtomicStore, Key, PostgresStore, SqliteStore, Ttl};
 use futures_util::future::join_all;
 
 use crate::Failure;
