@@ -29,6 +29,10 @@ use crate::{
     sweep::{More, Sweep, Sweeper},
 };
 
+/// How many writers of this process try for the file's lock at a time. With one the file is idle while the next one is
+/// woken; with all of them most take a nap of SQLite's after every try.
+const WRITERS: usize = 4;
+
 /// The name of this store in errors.
 const STORE: &str = "sqlite";
 
@@ -71,8 +75,8 @@ const SWAPS: u32 = 8;
 ///
 /// One statement for each `get`, `set`, `destroy`, `create`, `touch` and `bind`, and for a `replace` or `remove` that
 /// succeeds. One that fails reads the latest value with a second, so that writers wait for nobody's reading. Writers of
-/// this process queue for the file's one write lock in the order they came; those of other processes try again, for up
-/// to the [`timeout`](SqliteStoreBuilder::timeout), then the operation is [`ErrorKind::Timeout`].
+/// this process queue in the order they came; the first four of them, and those of other processes, try for the file's
+/// one write lock for up to the [`timeout`](SqliteStoreBuilder::timeout), then the operation is [`ErrorKind::Timeout`].
 ///
 /// # Limits
 ///
@@ -86,8 +90,8 @@ struct Inner {
     link: Link<Sqlite>,
     names: Names,
     statements: Statements,
-    /// The writers of this process queue here instead of trying for the file's lock in turns.
-    writer: Semaphore,
+    /// The writers of this process queue here; only the first of them try for the file's lock in turns.
+    writers: Semaphore,
     sweeper: Sweeper,
     /// Up to where the bindings have been looked through for stale ones.
     looked_at: Mutex<String>,
@@ -122,7 +126,7 @@ impl SqliteStore {
             link: Link::new(line),
             statements: Statements::new(&names),
             names,
-            writer: Semaphore::new(1),
+            writers: Semaphore::new(WRITERS),
             sweeper: Sweeper::new(builder.sweep_every),
             looked_at: Mutex::default(),
             timeout: builder.timeout,
@@ -301,9 +305,9 @@ impl Inner {
         Ok(answer.result.rows_affected())
     }
 
-    /// Waits until no other writer of this process is at work.
+    /// Waits until few other writers of this process are at work.
     async fn turn(&self, operation: &'static str) -> Result<tokio::sync::SemaphorePermit<'_>> {
-        let waited = tokio::time::timeout(self.timeout, self.writer.acquire()).await;
+        let waited = tokio::time::timeout(self.timeout, self.writers.acquire()).await;
         let late = || {
             let hint = format!("the other writers of this process were not done within {:?}", self.timeout);
             Error::new(ErrorKind::Timeout).operation(operation).store(STORE).hint(hint)
