@@ -80,6 +80,11 @@ impl Cx {
         }
     }
 
+    /// Whether every outage of this case is a restart of the whole server, which takes seconds where it is a cluster.
+    pub(crate) fn restarts_for_an_outage(&self) -> bool {
+        !self.subject.has_outage_of_its_own() && self.place.proxy.is_none() && self.place.machine.is_some()
+    }
+
     /// The server of this case.
     pub(crate) fn machine(&self) -> Verdict<&dyn Machine> {
         let none = || Failure::new("a case about servers runs where there is one", "there is none");
