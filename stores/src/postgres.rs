@@ -38,7 +38,7 @@ const STORE: &str = "postgres";
 
 /// How many expired rows one statement deletes, and how many bindings one looks at: few enough that their locks are
 /// held for some milliseconds only.
-const BATCH: u32 = 500;
+const BATCH: u32 = 250;
 
 /// A store in a PostgreSQL database, version 12 or later.
 ///

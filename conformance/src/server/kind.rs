@@ -105,7 +105,9 @@ impl Kind {
         match self {
             Self::Postgres => format!("postgres://postgres:postgres@{host}:{port}/postgres"),
             Self::Mysql | Self::Mariadb => format!("mysql://root@{host}:{port}/test"),
-            Self::Mongo => format!("mongodb://{host}:{port}/"),
+            // What is acknowledged is on disk, as it is by default in a replica set: a server alone would forget what
+            // it did in the last tenth of a second when it is killed.
+            Self::Mongo => format!("mongodb://{host}:{port}/?journal=true"),
             Self::Redis | Self::RedisCluster | Self::RedisSentinel | Self::Command => {
                 format!("redis://{host}:{port}")
             }

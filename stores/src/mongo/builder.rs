@@ -9,7 +9,7 @@ use mongodb::{
     Client, Collection, Database,
     bson::doc,
     options::{
-        Acknowledgment, ClientOptions, CollectionOptions, ReadPreference, SelectionCriteria, WriteConcern,
+        ClientOptions, CollectionOptions, ReadPreference, SelectionCriteria, WriteConcern,
     },
 };
 
@@ -178,8 +178,14 @@ impl MongoStoreBuilder {
         link.probe(database.clone());
         let store = MongoStore {
             sessions: database.collection_with_options(&self.collection, options),
-            durable: (self.acknowledge == Acknowledge::Majority)
-                .then(|| WriteConcern::builder().w(Acknowledgment::Majority).w_timeout(self.timeout).build()),
+            durable: (self.acknowledge == Acknowledge::Majority).then(|| {
+                // A concern replaces all of the configured one, of which this keeps whether to wait for the journal.
+                let journal = database.write_concern().and_then(|configured| configured.journal);
+                let mut concern = WriteConcern::majority();
+                concern.w_timeout = Some(self.timeout);
+                concern.journal = journal;
+                concern
+            }),
             timeout: self.timeout,
             link,
         };
