@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::{
     error::{Error, ErrorKind, Result},
     event,
     handle::{Access, Attempt, Handle, Refusal, Stored},
     plan::{Plan, Ticket},
+    record::Decoded,
     work::{Begun, Work},
 };
 
@@ -136,14 +139,16 @@ async fn settle_doubt(handle: &Handle) -> Result<()> {
         event::gone(&target.key);
         return Err(Error::new(ErrorKind::Gone).operation("save"));
     };
-    {
-        let mut state = handle.lock();
+    let applied = {
+        let state = handle.lock();
         let attempts = state.doubt.as_ref().map(|doubt| doubt.attempts.as_slice()).unwrap_or_default();
         let ours =
             |attempt: &&Attempt| attempt.bytes == found && handle.settings.profile.records.marks_writes();
-        let Some(applied) = attempts.iter().find(ours).map(|attempt| attempt.through) else {
-            return Err(unknown_outcome());
-        };
+        attempts.iter().find(ours).map(|attempt| attempt.through).ok_or_else(unknown_outcome)?
+    };
+    bind_settled(handle, &target, &found).await?;
+    {
+        let mut state = handle.lock();
         if let Some(through) = applied {
             state.log.forget_through(through);
         }
@@ -154,6 +159,16 @@ async fn settle_doubt(handle: &Handle) -> Result<()> {
         state.access = Access::Stored(Stored { bytes: found, ..target });
     }
     handle.rebuild()
+}
+
+/// Writes the by-user index entry of a record that was found to be stored after all: whoever stored it may not have come
+/// that far, and its cookie is about to be sent.
+async fn bind_settled(handle: &Handle, target: &Stored, found: &Bytes) -> Result<()> {
+    let settings = &handle.settings;
+    let Decoded::Session(record) = settings.decode(target, found)? else { return Ok(()) };
+    let Some(user) = record.meta.user.as_deref() else { return Ok(()) };
+    let longest = settings.expiry.longest(&record.meta, settings.now());
+    settings.backend.bind(&target.key, user, longest).await
 }
 
 pub(crate) fn unknown_outcome() -> Error {

@@ -92,11 +92,12 @@ impl Work<'_> {
         }
         let fate = self.replace().await?;
         if matches!(fate, Fate::Done) {
-            // Another request bound the session to somebody else, and this one's entry is now the wrong one.
-            if self.binds && self.meta.user != bound_to {
+            // Another request bound the session to somebody else, and this one's entry is now the wrong one; or it wrote
+            // its own entry after this one's.
+            if self.binds && (self.meta.user != bound_to || self.conflicts > 0) {
                 Box::pin(self.bind()).await?;
             }
-            if self.unbinds && self.meta.user.is_none() {
+            if self.meta.user.is_none() && (self.unbinds || bound_to.is_some()) {
                 self.unbind_key(self.target.key.clone()).await;
             }
             event::saved(&self.target.key, self.conflicts);

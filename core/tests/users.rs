@@ -8,9 +8,17 @@ use std::time::Duration;
 
 use axum::{Router, routing::get};
 use cloakroom_conformance::{Plain, Reference};
-use cloakroom_core::{Error, Expiry, IndexedStore, Session};
+use cloakroom_core::{
+    AtomicStore, Bytes, Engine, Error, ErrorKind, Expiry, IndexedStore, Key, Result, Session, StatusStream,
+    Store, Ttl, async_trait,
+};
 use http::StatusCode;
-use support::{Browser, Clock, layer, layer_with};
+use parking_lot::Mutex;
+use support::{
+    Browser, Clock, layer, layer_with,
+    spy::{Act, Meanwhile, Spy, meanwhile},
+    visitor::Visitor,
+};
 
 fn app() -> Router {
     Router::new()
@@ -109,4 +117,110 @@ async fn a_binding_lives_as_long_as_a_hook_lets_its_session_live() {
     assert!(browser.get(&app, "/remember").await.set_cookie().contains("Max-Age=3600"));
     tokio::time::sleep(Duration::from_millis(90)).await;
     assert_eq!(store.keys_of("alice").await.unwrap(), [browser.key()], "log out everywhere still finds it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_was_stored_though_the_store_did_not_say_so_is_in_the_index_before_its_cookie_is_sent() {
+    let spy = Spy::new();
+    let engine = Engine::builder(spy.clone()).build().unwrap();
+    let mut visitor = Visitor::default();
+    let answer = visitor
+        .visit(&engine, async |session| {
+            session.bind_user("alice")?;
+            // Applied, but neither the reply nor the read that would settle it comes back.
+            spy.on("create", 1, Act::LoseReply(ErrorKind::Timeout));
+            spy.on("get", 1, Act::Fail(ErrorKind::Unavailable));
+            assert!(session.save().await.is_err());
+            Ok(())
+        })
+        .await;
+    answer.outcome.unwrap();
+    assert!(visitor.ticket.is_some(), "it turned out to be stored");
+    assert_eq!(spy.store().keys_of("alice").await.unwrap().len(), 1);
+}
+
+/// Ends the sessions of a user one by one, and lets somebody in after it has read which there are.
+#[derive(Clone, Default)]
+struct OneByOne {
+    inner: Reference,
+    between: std::sync::Arc<Mutex<Option<Meanwhile>>>,
+}
+
+impl std::fmt::Debug for OneByOne {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OneByOne")
+    }
+}
+
+#[async_trait]
+impl Store for OneByOne {
+    async fn get(&self, key: &Key) -> Result<Option<Bytes>> {
+        self.inner.get(key).await
+    }
+
+    async fn set(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<()> {
+        self.inner.set(key, value, ttl).await
+    }
+
+    async fn destroy(&self, key: &Key) -> Result<bool> {
+        self.inner.destroy(key).await
+    }
+
+    fn status(&self) -> StatusStream {
+        self.inner.status()
+    }
+
+    fn as_atomic(&self) -> Option<&dyn AtomicStore> {
+        self.inner.as_atomic()
+    }
+
+    fn as_indexed(&self) -> Option<&dyn IndexedStore> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl IndexedStore for OneByOne {
+    async fn bind(&self, key: &Key, user: &str, ttl: Ttl) -> Result<()> {
+        self.inner.bind(key, user, ttl).await
+    }
+
+    async fn keys_of(&self, user: &str) -> Result<Vec<Key>> {
+        self.inner.keys_of(user).await
+    }
+
+    async fn destroy_user(&self, user: &str, except: Option<&Key>) -> Result<u64> {
+        let keys = self.inner.keys_of(user).await?;
+        let between = self.between.lock().take();
+        if let Some(between) = between {
+            between().await;
+        }
+        let mut ended = 0;
+        for key in keys.iter().filter(|key| except != Some(*key)) {
+            ended += u64::from(self.inner.destroy(key).await?);
+        }
+        Ok(ended)
+    }
+}
+
+#[tokio::test]
+async fn ending_all_sessions_of_a_user_ends_one_that_moves_to_a_new_id_just_then() {
+    let store = OneByOne::default();
+    let engine = Engine::builder(store.clone()).build().unwrap();
+    let mut visitor = Visitor::default();
+    let login = visitor.visit(&engine, async |session| session.bind_user("alice")).await;
+    login.outcome.unwrap();
+    let mover = std::sync::Arc::new(tokio::sync::Mutex::new(visitor));
+    let (moving, moving_engine) = (mover.clone(), engine.clone());
+    *store.between.lock() = Some(meanwhile(move || {
+        let (mover, engine) = (moving.clone(), moving_engine.clone());
+        async move {
+            let moved = mover.lock().await.visit(&engine, async |session| session.cycle_id().await).await;
+            moved.outcome.unwrap();
+        }
+    }));
+    engine.destroy_user("alice").await.unwrap();
+    let who = mover.lock().await.visit(&engine, async |session| Ok(session.user())).await;
+    assert_eq!(who.outcome.unwrap(), None);
+    assert_eq!(store.keys_of("alice").await.unwrap(), []);
 }
