@@ -137,6 +137,11 @@ impl<A: From<Engine>> Builder<A> {
     /// others, tell them by [`Profile::with_cookie`]. While the old program still runs, both use its format instead
     /// ([`profile`](Self::profile)): it cannot read ours. Take this call out after the longest life of a session.
     ///
+    /// # Risk
+    /// A session that is held in the cookie (`Profile::koa_session`) leaves no record behind that could be removed: its old
+    /// cookie opens a session as often as it is shown, until it ends by itself, and also after the logout from a session
+    /// that was made of it. Keep such a migration short, or change the old secrets to end it.
+    ///
     /// ```
     /// use cloakroom_core::{Engine, Profile};
     /// # use cloakroom_core::{Bytes, Key, Result, Store, Ttl, async_trait};
@@ -418,6 +423,12 @@ impl<A: From<Engine>> Builder<A> {
                 ));
             }
             event::last_writer_wins();
+        }
+        if self.transport.is_some() && self.keys.is_some() {
+            return Err(Error::config(
+                "keys",
+                "sign cookies, and a transport of your own carries the id instead; leave them out",
+            ));
         }
         let carrier = match self.transport {
             Some(transport) => Carrier::Custom { transport, shape: ids.shape() },

@@ -300,6 +300,7 @@ impl Session {
     /// # Errors
     /// As the type's documentation says; [`ErrorKind::Backend`] when there are no random bytes.
     pub async fn cycle_id(&self) -> Result<SessionId> {
+        self.0.check_attached("cycle_id")?;
         self.0.lock().check_writable()?;
         let id = self.0.settings.ids.generate().await?;
         let mut state = self.0.lock();

@@ -131,10 +131,13 @@ async fn before_save_runs_on_the_result_of_each_replay() {
 }
 
 #[tokio::test]
-async fn before_save_can_neither_commit_nor_end_the_session() {
+async fn before_save_can_neither_commit_nor_end_nor_move_the_session() {
     let app = app().layer(layer_with(Reference::new(), |b| {
         b.before_save(|_, session| async move {
             for outcome in [session.save().await, session.destroy().await, session.reload().await] {
+                assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Unsupported);
+            }
+            for outcome in [session.cycle_id().await, session.regenerate().await] {
                 assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Unsupported);
             }
             Ok(())
