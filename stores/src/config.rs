@@ -68,7 +68,7 @@ impl SessionConfig {
     /// Reads the variables that begin with `prefix` and an underscore; then comes the field in upper case, with an
     /// underscore for each dot.
     ///
-    /// Several texts are separated by commas: `SESSION_KEYS=new,old`.
+    /// Several texts are separated by commas: `SESSION_KEYS=new,old`. `SESSION_MANAGER` is passed over: desktops set it.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) naming the field whose value cannot be used; naming `environment`
@@ -91,6 +91,9 @@ impl SessionConfig {
             let Some(name) = variable.strip_prefix(prefix).and_then(|name| name.strip_prefix('_')) else {
                 continue;
             };
+            if variable == "SESSION_MANAGER" {
+                continue;
+            }
             let bad = |what: &str| Error::config("environment", format!("the variable {variable} {what}"));
             let field = FIELDS.iter().find(|field| field.variable() == name);
             let field = field.ok_or_else(|| bad("is none of the fields; see the table of SessionConfig"))?;
@@ -123,6 +126,9 @@ impl SessionConfig {
     }
 
     /// Sets on `builder` whatever is configured, and leaves the rest as it is.
+    ///
+    /// The fields of `cookie` are one thing here, and those of `expiry` another: if one of them is configured, all of the
+    /// builder's cookie, or all of its expiry, is replaced, by what is configured and the defaults.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) naming `encrypt` when it is set and the feature is off.

@@ -26,11 +26,11 @@ use self::address::Address;
 /// User and password stand before the host, percent-encoded: `redis://user:p%40ss@host`. Those of `redis+sentinel` are
 /// the master's.
 ///
-/// These options of the query are Cloakroom's; all others are handed to the driver:
+/// These options of the query are Cloakroom's; those of the driver are handed to it, and others are an error:
 ///
 /// | option | of | |
 /// |---|---|---|
-/// | `prefix` | all | keeps keys under it: `prefix=shop` |
+/// | `prefix` | all | keeps keys under it: `prefix=shop`. No prefix is a part of another, as in [`Prefixed`](crate::Prefixed) |
 /// | `table` | SQL, `mongo` | the table or collection |
 /// | `schema` | `postgres` | the schema of the table |
 /// | `timeout` | all but `memory` | the deadline of each operation: `500ms`, `2s` |
@@ -52,7 +52,7 @@ use self::address::Address;
 /// which it says how to enable; naming an option that cannot be used. Else what connecting to that store answers. No
 /// error quotes the address: it may hold a password.
 pub async fn connect(url: impl AsRef<str>) -> Result<Arc<dyn Store>> {
-    let mut address = Address::parse(url.as_ref())?;
+    let address = Address::parse(url.as_ref())?;
     let Some(backend) = BACKENDS.iter().find(|backend| backend.schemes.contains(&address.scheme())) else {
         return Err(Error::config(
             "url",
@@ -66,7 +66,7 @@ pub async fn connect(url: impl AsRef<str>) -> Result<Arc<dyn Store>> {
             format!("needs the feature `{feature}`: cloakroom = {{ features = [\"{feature}\"] }}"),
         ));
     };
-    address.refuse_others(backend.options, backend.feature)?;
+    address.refuse_others(backend.options, backend.driver, backend.feature)?;
     open(address).await
 }
 
@@ -76,17 +76,20 @@ struct Backend {
     feature: &'static str,
     /// The options it knows.
     options: &'static [&'static str],
+    /// The options its driver knows; `None` if that refuses others itself.
+    driver: Option<&'static [&'static str]>,
     open: Option<Open>,
 }
 
 type Open = fn(Address) -> BoxFuture<'static, Result<Arc<dyn Store>>>;
 
 macro_rules! backend {
-    ($feature:literal, $schemes:expr, $options:expr, $open:ident) => {
+    ($feature:literal, $schemes:expr, $options:expr, $driver:expr, $open:ident) => {
         Backend {
             schemes: &$schemes,
             feature: $feature,
             options: &$options,
+            driver: $driver,
             #[cfg(feature = $feature)]
             open: Some(|address| Box::pin(open::$open(address))),
             #[cfg(not(feature = $feature))]
@@ -97,21 +100,77 @@ macro_rules! backend {
 
 const SQL: [&str; 6] = ["prefix", "table", "timeout", "max_connections", "sweep_every", "migrate"];
 
+/// What `redis` reads of an address.
+const REDIS_DRIVER: Option<&[&str]> = Some(&["protocol"]);
+
+/// What `sqlx` reads of the address of a PostgreSQL; it would write the value of another to the log.
+const POSTGRES_DRIVER: Option<&[&str]> = Some(&[
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+]);
+
+/// What `sqlx` reads of the address of a MySQL or MariaDB.
+const MYSQL_DRIVER: Option<&[&str]> = Some(&[
+    "sslmode",
+    "ssl-mode",
+    "sslca",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "charset",
+    "collation",
+    "statement-cache-capacity",
+    "socket",
+    "timezone",
+    "time-zone",
+]);
+
 /// Every kind of store there is: a new one is a line here, and a function in `open.rs`.
 static BACKENDS: &[Backend] = &[
-    backend!("memory", ["memory"], ["prefix", "max_entries", "max_bytes"], memory),
-    backend!("redis", ["redis", "rediss"], ["prefix", "timeout"], redis),
-    backend!("redis", ["redis+cluster", "rediss+cluster"], ["prefix", "timeout"], redis_cluster),
-    backend!("redis", ["redis+sentinel", "rediss+sentinel"], ["prefix", "timeout"], redis_sentinel),
-    backend!("sqlite", ["sqlite"], SQL, sqlite),
+    backend!("memory", ["memory"], ["prefix", "max_entries", "max_bytes"], Some(&[]), memory),
+    backend!("redis", ["redis", "rediss"], ["prefix", "timeout"], REDIS_DRIVER, redis),
+    backend!(
+        "redis",
+        ["redis+cluster", "rediss+cluster"],
+        ["prefix", "timeout"],
+        REDIS_DRIVER,
+        redis_cluster
+    ),
+    backend!(
+        "redis",
+        ["redis+sentinel", "rediss+sentinel"],
+        ["prefix", "timeout"],
+        REDIS_DRIVER,
+        redis_sentinel
+    ),
+    backend!("sqlite", ["sqlite"], SQL, None, sqlite),
     backend!(
         "postgres",
         ["postgres", "postgresql"],
         ["prefix", "table", "timeout", "max_connections", "sweep_every", "migrate", "schema"],
+        POSTGRES_DRIVER,
         postgres
     ),
-    backend!("mysql", ["mysql", "mariadb"], SQL, mysql),
-    backend!("mongo", ["mongodb", "mongodb+srv"], ["prefix", "table", "timeout", "migrate"], mongo),
+    backend!("mysql", ["mysql", "mariadb"], SQL, MYSQL_DRIVER, mysql),
+    backend!("mongo", ["mongodb", "mongodb+srv"], ["prefix", "table", "timeout", "migrate"], None, mongo),
 ];
 
 fn known() -> Vec<&'static str> {
@@ -188,6 +247,23 @@ mod tests {
         ] {
             let error = error(url);
             assert_eq!(error.field(), Some(field), "{url}: {error}");
+            assert!(!format!("{error:?} {error}").contains("canary"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_option_that_nobody_knows_is_refused_and_not_shown() {
+        for url in [
+            "redis://host/0?canary=1",
+            "redis://host/0?protocol=resp3&canary=1",
+            "redis+cluster://host?canary=1",
+            "redis+sentinel://host/main?canary=1",
+            "postgres://host/database?sslmode=disable&pasword=canary",
+            "mysql://host/database?canary=1",
+        ] {
+            // Without the feature it is an error, too.
+            let error = error(url);
+            assert_eq!(error.field(), Some("url"), "{url}: {error}");
             assert!(!format!("{error:?} {error}").contains("canary"), "{error}");
         }
     }

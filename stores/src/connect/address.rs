@@ -54,18 +54,30 @@ impl Address {
         &self.scheme
     }
 
-    /// Refuses the options that are not among `known`.
+    /// Refuses the options of ours that are not among `known`, and those that the driver would pass over in silence or
+    /// write to its log: what is not among `driver`, unless the driver refuses such itself.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](cloakroom_core::ErrorKind::Config) naming the first of them.
-    pub(super) fn refuse_others(&mut self, known: &[&str], feature: &str) -> Result<()> {
-        match self.options.iter().find(|(name, _)| !known.contains(name)) {
-            Some((name, _)) => {
-                let cure = format!("is no option of this store ({feature}); leave it out of the address");
-                Err(Error::config(name, cure))
-            }
-            None => Ok(()),
+    /// [`ErrorKind::Config`](cloakroom_core::ErrorKind::Config) naming the first of ours, and `url` for another's.
+    pub(super) fn refuse_others(&self, known: &[&str], driver: Option<&[&str]>, feature: &str) -> Result<()> {
+        if let Some((name, _)) = self.options.iter().find(|(name, _)| !known.contains(name)) {
+            let cure = format!("is no option of this store ({feature}); leave it out of the address");
+            return Err(Error::config(name, cure));
         }
+        let Some(driver) = driver else { return Ok(()) };
+        let query = self.rest.split_once('?').map_or("", |(_, query)| query);
+        for (name, _) in form_urlencoded::parse(query.as_bytes()) {
+            if !driver.iter().any(|known| name == *known) {
+                // Its name is not shown: in an address whose password is not encoded it may be a part of that.
+                let ours = known.join(", ");
+                let cure = format!(
+                    "has an option after `?` that neither Cloakroom ({ours}) nor the driver ({}) knows",
+                    driver.join(", ")
+                );
+                return Err(Error::config("url", cure));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -39,7 +39,8 @@ fn redis_builder(address: &Address) -> Result<crate::RedisStoreBuilder> {
         if prefix.is_empty() {
             return Err(cloakroom_core::Error::config("prefix", "must not be empty; leave it out instead"));
         }
-        builder = builder.prefix(format!("{prefix}:"));
+        // As `Prefixed` does it, so that no prefix begins with another.
+        builder = builder.prefix(format!("{}:", prefix.replace('%', "%25").replace(':', "%3A")));
     }
     if let Some(timeout) = address.duration("timeout")? {
         builder = builder.connect_timeout(timeout).response_timeout(timeout);
