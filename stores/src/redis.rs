@@ -127,6 +127,9 @@ impl RedisStore {
 
     /// Connects to a cluster. Some of its nodes are enough; user, password and TLS are those of the first url.
     ///
+    /// `destroy_user` asks whose a key is and then removes it, which are two commands here, for the two lie on different
+    /// nodes: a session that is bound to somebody else just then is ended, too. On one server it is one step.
+    ///
     /// A command for a key whose node cannot be reached, or is not able to serve it, is tried until
     /// [`response_timeout`](RedisStoreBuilder::response_timeout) is over. The status is connected while any node is.
     ///

@@ -45,7 +45,9 @@ impl Pooled {
         let shared = Arc::new(Shared { pool, timeouts, status, doubt: Notify::new() });
         let hello = timeout(timeouts.connect, shared.exchange(&redis::cmd("HELLO"))).await;
         let hello = hello.map_err(|_| overdue(ErrorKind::Unavailable))??;
-        let server = Arc::new(server::introduced(hello)?);
+        let server = server::introduced(hello)?;
+        server.check_single()?;
+        let server = Arc::new(server);
         shared.status.connected();
         let prober = tokio::spawn(keep(Arc::clone(&shared)));
         Ok((Self { shared, prober }, server))
@@ -92,8 +94,17 @@ impl Shared {
         reply.map_err(Failure::Sent)
     }
 
+    /// Asks the server who it is: a master that became a replica answers, and is of no use.
     async fn answers(&self) -> bool {
-        matches!(timeout(PING, self.exchange(&redis::cmd("PING"))).await, Ok(Ok(_)))
+        let Ok(Ok(hello)) = timeout(PING, self.exchange(&redis::cmd("HELLO"))).await else {
+            return false;
+        };
+        let is_of_use = server::introduced(hello).is_ok_and(|server| server.check_single().is_ok());
+        if !is_of_use {
+            // The name may lead to another server by now.
+            self.pool.retain(|_, _| false);
+        }
+        is_of_use
     }
 }
 
@@ -122,7 +133,7 @@ fn is_doubtful(failure: &Failure) -> bool {
 }
 
 fn is_unable(error: &RedisError) -> bool {
-    error.is_unrecoverable_error() || has_code(error, "LOADING")
+    error.is_unrecoverable_error() || has_code(error, "LOADING") || has_code(error, "READONLY")
 }
 
 fn of_pool(error: PoolError) -> Error {

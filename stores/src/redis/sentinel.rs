@@ -53,11 +53,10 @@ impl Target {
     /// Refuses a server that has introduced itself as one of no use here.
     pub(super) fn admit(&self, server: &Server) -> Result<()> {
         let error = match self {
-            Self::Server(_) if server.in_cluster => Error::new(ErrorKind::Rejected)
-                .hint("the server is a node of a cluster; use `RedisStore::cluster`"),
+            Self::Server(_) => return server.check_single(),
             Self::Node(_) if !server.in_cluster => Error::new(ErrorKind::Rejected)
                 .hint("the server is not part of a cluster; use `RedisStore::connect`"),
-            Self::Server(_) | Self::Master(_) if !server.is_master => {
+            Self::Master(_) if !server.is_master => {
                 Error::new(ErrorKind::Unavailable).hint("the server is a replica; the store needs the master")
             }
             _ => return Ok(()),

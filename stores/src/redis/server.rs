@@ -22,6 +22,19 @@ pub(super) struct Server {
 }
 
 impl Server {
+    /// Refuses what is of no use as the one server of a store.
+    pub(super) fn check_single(&self) -> Result<()> {
+        let error = if self.in_cluster {
+            Error::new(ErrorKind::Rejected)
+                .hint("the server is a node of a cluster; use `RedisStore::cluster`")
+        } else if !self.is_master {
+            Error::new(ErrorKind::Unavailable).hint("the server is a replica; the store needs the master")
+        } else {
+            return Ok(());
+        };
+        Err(error.store(STORE))
+    }
+
     /// Whether `SET` takes `IFEQ`, which compares and swaps without a script.
     pub(super) const fn has_ifeq(&self) -> bool {
         let (major, minor) = self.version;
