@@ -144,8 +144,12 @@ impl MongoStore {
         operation: &'static str,
         call: impl IntoFuture<Output = Result<T, DriverError>>,
     ) -> Result<Result<T, DriverError>> {
-        let call = tokio::time::timeout(self.timeout, call.into_future());
-        let error = match select(pin!(call), pin!(self.link.gone())).await {
+        let begun = self.link.begun();
+        let (call, gone) = (tokio::time::timeout(self.timeout, call.into_future()), self.link.gone());
+        let (call, gone) = (pin!(call), pin!(gone));
+        let outcome = select(call, gone).await;
+        begun.ended();
+        let error = match outcome {
             Either::Left((Ok(Ok(answer)), _)) => {
                 self.link.answered();
                 return Ok(Ok(answer));

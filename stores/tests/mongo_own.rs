@@ -190,6 +190,25 @@ async fn what_is_removed_leaves_no_data_behind() {
 }
 
 #[tokio::test]
+async fn a_server_that_hangs_is_noticed_though_its_callers_give_up_before_the_store_does() {
+    let server = Server::mongo().start().await.expect("there is a server");
+    let store = MongoStore::connect(server.url()).await.expect("the server answers");
+    store.set(&key("k"), "kept".into(), TTL).await.expect("it answers");
+    server.pause().await.expect("it can be paused");
+    let name = key("k");
+    let given_up = tokio::time::timeout(Duration::from_millis(150), store.get(&name)).await;
+    given_up.expect_err("the server hangs");
+    let mut status = store.status();
+    while status.current() == Status::Connected {
+        tokio::time::timeout(Duration::from_secs(1), status.changed()).await.expect("it is noticed");
+    }
+    server.resume().await.expect("it can go on");
+    while status.current() != Status::Connected {
+        tokio::time::timeout(Duration::from_secs(10), status.changed()).await.expect("it is noticed");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_is_killed_and_comes_back_is_noticed_and_has_what_was_stored() {
     let server = Server::mongo().start().await.expect("there is a server");
     let store = MongoStore::connect(server.url()).await.expect("the server answers");

@@ -8,9 +8,7 @@ use cloakroom_core::{Error, Result};
 use mongodb::{
     Client, Collection, Database,
     bson::doc,
-    options::{
-        ClientOptions, CollectionOptions, ReadPreference, SelectionCriteria, WriteConcern,
-    },
+    options::{ClientOptions, CollectionOptions, ReadPreference, SelectionCriteria, WriteConcern},
 };
 
 use super::{MongoStore, classify::classify, commands, link::Link};

@@ -23,6 +23,12 @@ use crate::backoff::Backoff;
 /// How long the answer to a ping may take.
 const PING: Duration = Duration::from_secs(5);
 
+/// After how long without an answer somebody who gives up has reason to doubt that the server is there.
+const DOUBT: Duration = Duration::from_millis(100);
+
+/// How long a server in doubt may take to answer a ping.
+const DOUBTED: Duration = Duration::from_millis(500);
+
 /// How long an operation hopes for the return of a server that was lost.
 const PATIENCE: Duration = Duration::from_millis(300);
 
@@ -33,6 +39,7 @@ const PATIENCE: Duration = Duration::from_millis(300);
 pub(super) struct Link {
     status: StatusSender,
     probing: AtomicBool,
+    doubting: AtomicBool,
     database: OnceLock<Database>,
 }
 
@@ -41,6 +48,7 @@ impl Link {
         let link = Self {
             status: StatusSender::connecting(),
             probing: AtomicBool::new(false),
+            doubting: AtomicBool::new(false),
             database: OnceLock::new(),
         };
         Arc::new(link)
@@ -103,6 +111,29 @@ impl Link {
         self.look_out();
     }
 
+    /// Notes the beginning of an operation: a caller that gives up on it is heard.
+    pub(super) fn begun(self: &Arc<Self>) -> Begun<'_> {
+        Begun { link: self, since: Some(Instant::now()) }
+    }
+
+    /// Pings a server that an operation was given up on: one that hangs answers no ping either. One task at a time.
+    fn doubt(self: &Arc<Self>) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if self.status.current() != Status::Connected || self.doubting.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let link = Arc::downgrade(self);
+        runtime.spawn(async move {
+            let answered = ping(&link, DOUBTED).await;
+            if let Some(link) = link.upgrade() {
+                link.doubting.store(false, Ordering::SeqCst);
+                if answered == Some(false) {
+                    link.lost();
+                }
+            }
+        });
+    }
+
     /// Notes that the driver sees no server that takes writes any more. Before the first connection that is no news.
     fn lost(self: &Arc<Self>) {
         if self.status.current() == Status::Connected {
@@ -131,22 +162,45 @@ impl Link {
     }
 }
 
+/// An operation under way. Its caller's deadline may be shorter than the store's own, and then only the drop is seen.
+pub(super) struct Begun<'a> {
+    link: &'a Arc<Link>,
+    since: Option<Instant>,
+}
+
+impl Begun<'_> {
+    pub(super) fn ended(mut self) {
+        self.since = None;
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if self.since.is_some_and(|since| since.elapsed() >= DOUBT) {
+            self.link.doubt();
+        }
+    }
+}
+
 enum Looked {
     InVain,
     /// It answered, or nobody is interested any more.
     Enough,
 }
 
-async fn look(link: &Weak<Link>) -> Looked {
-    let Some(database) = link.upgrade().and_then(|link| link.database.get().cloned()) else {
-        return Looked::Enough;
-    };
+/// Tells whether the primary answers within `patience`; `None` if nobody is interested any more.
+async fn ping(link: &Weak<Link>, patience: Duration) -> Option<bool> {
+    let database = link.upgrade().and_then(|link| link.database.get().cloned())?;
     let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
     let ping = database.run_command(doc! { "ping": 1 }).selection_criteria(primary);
+    Some(matches!(timeout(patience, ping.into_future()).await, Ok(Ok(_))))
+}
+
+async fn look(link: &Weak<Link>) -> Looked {
     // A server that hangs is no server; a new connection may do better.
-    let answer = timeout(PING, ping.into_future()).await;
+    let Some(answered) = ping(link, PING).await else { return Looked::Enough };
     let Some(link) = link.upgrade() else { return Looked::Enough };
-    if matches!(answer, Ok(Ok(_))) {
+    if answered {
         link.status.connected();
     }
     // An operation may have been faster.
