@@ -57,8 +57,8 @@ use self::{
 /// # Times
 /// How long a value in `from` has left cannot be asked of a store. That is why a session moves with a write and not
 /// with a read: the write says how long it shall live, and one that is only read ends on time in `from`. After a write
-/// that was cut off the old value may stand with the new ttl. The engine ends a session by the times in its record in
-/// any case.
+/// that was cut off the old value may stand with the new ttl, and live as long as that. An absolute end is in the record
+/// itself, and holds in any case.
 ///
 /// # What it costs
 /// A session in `to` costs one call to read, to replace and to remove, two to touch, create, set and destroy; one in

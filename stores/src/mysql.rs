@@ -59,7 +59,7 @@ const SWAPS: u32 = 8;
 /// # Permissions
 ///
 /// `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the table and on the one beside it with `_users` at the end of its name.
-/// [`migrate`](Self::migrate) also needs `CREATE` on the database, unless the tables are up to date.
+/// [`migrate`](Self::migrate) also needs `SELECT` on the one with `_schema`, and `CREATE` on the database, unless the tables are up to date.
 ///
 /// # Cost
 ///
@@ -294,9 +294,10 @@ impl AdminStore for MySqlStore {
 #[async_trait]
 impl Sweep for Inner {
     async fn sweep_batch(&self) -> Result<More> {
-        let swept = self.sweep_values(BATCH).await?;
+        let swept = self.sweep_values(BATCH).await;
+        // Also when the values could not be swept: the index must not grow without end because of them.
         let more = self.sweep_bindings().await?;
-        Ok(if swept == u64::from(BATCH) { More::Maybe } else { more })
+        Ok(if swept? == u64::from(BATCH) { More::Maybe } else { more })
     }
 }
 

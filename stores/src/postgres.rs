@@ -27,7 +27,10 @@ use sqlx::{
 
 pub use self::builder::{PostgresStoreBuilder, Prepare};
 use self::schema::Statements;
-pub(crate) use self::{builder::pool_options, fault::classify};
+pub(crate) use self::{
+    builder::{options, pool_options},
+    fault::classify,
+};
 use crate::{
     sql::{Connections, Line, Link, Names, PAGE, Preparing, Quote, Sql, key_of, user_bytes},
     sweep::{More, Sweep, Sweeper},
@@ -57,7 +60,7 @@ const BATCH: u32 = 250;
 /// # Permissions
 ///
 /// `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the table and on the one beside it with `_users` at the end of its name.
-/// [`migrate`](Self::migrate) also needs `CREATE` on the schema, unless the tables are up to date.
+/// [`migrate`](Self::migrate) also needs `SELECT` on the one with `_schema`, and `CREATE` on the schema, unless the tables are up to date.
 ///
 /// # Cost
 ///
@@ -284,9 +287,10 @@ impl AdminStore for PostgresStore {
 #[async_trait]
 impl Sweep for Inner {
     async fn sweep_batch(&self) -> Result<More> {
-        let swept = self.sweep_values(BATCH).await?;
+        let swept = self.sweep_values(BATCH).await;
+        // Also when the values could not be swept: the index must not grow without end because of them.
         let more = self.sweep_bindings().await?;
-        Ok(if swept == u64::from(BATCH) { More::Maybe } else { more })
+        Ok(if swept? == u64::from(BATCH) { More::Maybe } else { more })
     }
 }
 

@@ -41,6 +41,21 @@ impl Sql {
     }
 }
 
+/// Checks what builders are told about time: what is longer cannot be counted with, and is meant as "never".
+pub(crate) fn check_times(timeout: Duration, sweep_every: Option<Duration>) -> Result<()> {
+    const HOUR: Duration = Duration::from_secs(3600);
+    if timeout.is_zero() || timeout > HOUR {
+        return Err(Error::config("timeout", "must be more than zero, and an hour at most"));
+    }
+    if sweep_every.is_some_and(|every| every.is_zero() || every > HOUR * 24 * 400) {
+        return Err(Error::config(
+            "sweep_every",
+            "must be more than zero, and 400 days at most; `None` switches it off",
+        ));
+    }
+    Ok(())
+}
+
 /// Checks the name of a user, which is 1 to 255 bytes.
 pub(crate) fn user_bytes<'a>(store: &'static str, user: &'a str) -> Result<&'a [u8]> {
     if user.is_empty() || user.len() > MAX_USER_LEN {

@@ -281,9 +281,10 @@ impl AdminStore for SqliteStore {
 #[async_trait]
 impl Sweep for Inner {
     async fn sweep_batch(&self) -> Result<More> {
-        let swept = self.sweep_values(BATCH).await?;
+        let swept = self.sweep_values(BATCH).await;
+        // Also when the values could not be swept: the index must not grow without end because of them.
         let more = self.sweep_bindings().await?;
-        Ok(if swept == u64::from(BATCH) { More::Maybe } else { more })
+        Ok(if swept? == u64::from(BATCH) { More::Maybe } else { more })
     }
 }
 

@@ -10,7 +10,7 @@ use sqlx::{
 
 use super::{MySqlStore, STORE, fault, schema};
 use crate::{
-    sql::{Connections, Names, Quote, TIMEOUT},
+    sql::{Connections, Names, Quote, TIMEOUT, check_times},
     sweep::EVERY,
 };
 
@@ -116,12 +116,7 @@ impl MySqlStoreBuilder {
     }
 
     fn check(&self) -> Result<Names> {
-        if self.timeout.is_zero() {
-            return Err(Error::config("timeout", "must be more than zero"));
-        }
-        if self.sweep_every.is_some_and(|every| every.is_zero()) {
-            return Err(Error::config("sweep_every", "must be more than zero; `None` switches it off"));
-        }
+        check_times(self.timeout, self.sweep_every)?;
         if self.max_connections == 0 {
             return Err(Error::config("max_connections", "must be at least 1"));
         }

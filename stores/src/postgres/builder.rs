@@ -10,7 +10,7 @@ use sqlx::{
 
 use super::{PostgresStore, STORE, fault, schema};
 use crate::{
-    sql::{Connections, Names, Quote, TIMEOUT},
+    sql::{Connections, Names, Quote, TIMEOUT, check_times},
     sweep::EVERY,
 };
 
@@ -129,12 +129,7 @@ impl PostgresStoreBuilder {
     }
 
     fn check(&self) -> Result<Names> {
-        if self.timeout.is_zero() {
-            return Err(Error::config("timeout", "must be more than zero"));
-        }
-        if self.sweep_every.is_some_and(|every| every.is_zero()) {
-            return Err(Error::config("sweep_every", "must be more than zero; `None` switches it off"));
-        }
+        check_times(self.timeout, self.sweep_every)?;
         if self.max_connections == 0 {
             return Err(Error::config("max_connections", "must be at least 1"));
         }
@@ -154,7 +149,7 @@ pub enum Prepare {
 }
 
 /// Reads an address. Its text is not repeated in errors.
-fn options(url: &str) -> Result<PgConnectOptions> {
+pub(crate) fn options(url: &str) -> Result<PgConnectOptions> {
     let form = "must look like postgres://user:password@host/database";
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err(Error::config("url", form));

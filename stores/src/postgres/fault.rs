@@ -45,7 +45,8 @@ fn of_state(state: &str, text: &str) -> Fault {
         }
         "53100" | "53200" | "53400" => (ErrorKind::Backend, Tells::Nothing, text.to_owned()),
         // The connection is another one than that which prepared the statement.
-        "26000" | "42P05" | "08P01" => {
+        // A pooler gives the last of the three to errors of its own as well, which are about the server behind it.
+        "26000" | "42P05" | "08P01" if state != "08P01" || text.contains("prepared statement") => {
             let hint = "a pooler hands out another connection for each transaction: let it keep track of prepared \
                         statements, or see `Prepare::EachTime`";
             (ErrorKind::Backend, Tells::Doubt, hint.to_owned())
@@ -85,7 +86,7 @@ mod tests {
             ("08000", Kind::Unavailable, Says::Outage),
             ("08003", Kind::Unavailable, Says::Outage),
             ("08006", Kind::Unavailable, Says::Outage),
-            ("08P01", Kind::Backend, Says::Doubt),
+            ("08P01", Kind::Unavailable, Says::Outage),
             ("26000", Kind::Backend, Says::Doubt),
             ("42P05", Kind::Backend, Says::Doubt),
             ("0A000", Kind::Backend, Says::Doubt),
@@ -97,6 +98,17 @@ mod tests {
             let fault = of_state(state, "text");
             assert_eq!((fault.error.kind(), fault.tells), (kind, tells), "{state}");
             assert!(fault.error.to_string().contains(state), "{}", fault.error);
+        }
+    }
+
+    #[test]
+    fn a_lost_prepared_statement_is_told_from_an_outage_behind_a_pooler() {
+        let lost =
+            of_state("08P01", "bind message supplies 2 parameters, but prepared statement \"\" requires 1");
+        assert_eq!((lost.error.kind(), lost.tells), (ErrorKind::Backend, Tells::Doubt));
+        for text in ["server conn crashed?", "query_wait_timeout", "client_login_timeout"] {
+            let fault = of_state("08P01", text);
+            assert_eq!((fault.error.kind(), fault.tells), (ErrorKind::Unavailable, Tells::Outage), "{text}");
         }
     }
 

@@ -1,17 +1,17 @@
 //! What the shapes in PostgreSQL have in common: a table of keys, JSON texts and ends that have no time zone.
 
-use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cloakroom_core::{Error, ErrorKind, Key, Result, StatusStream, Swapped, Ttl, async_trait};
 use sqlx::{
     PgPool, Postgres, Row,
-    postgres::{PgArguments, PgConnectOptions, PgRow},
+    postgres::{PgArguments, PgRow},
     query::Query,
 };
 
 use crate::{
-    postgres::{classify, pool_options, probe},
+    postgres::{classify, options, pool_options, probe},
     sql::{Connections, Line, Link, Names, Preparing, Quote, Sql, TIMEOUT},
     sweep::{EVERY, More, Sweep, Sweeper},
 };
@@ -161,8 +161,7 @@ impl<S> PostgresShapeBuilder<S> {
     pub async fn connect(self, url: &str) -> Result<S> {
         let store = self.layout.store;
         let named = move |error: Error| error.operation("connect").store(store);
-        let form = "must look like postgres://user:password@host/database";
-        let options = PgConnectOptions::from_str(url).map_err(|_| named(Error::config("url", form)))?;
+        let options = options(url).map_err(named)?;
         if self.max_connections == 0 {
             return Err(named(Error::config("max_connections", "must be at least 1")));
         }

@@ -29,6 +29,9 @@ use tokio::time::{Instant, error::Elapsed, sleep_until, timeout, timeout_at};
 use super::{Connections, Fault, Tells, connections::Lent};
 use crate::{backoff::Backoff, task::Task};
 
+/// How long nobody who waits for a connection has the server asked again after it answered.
+const RECENT: Duration = Duration::from_millis(400);
+
 /// How long an operation waits for a connection before it has the server looked after.
 const PATIENCE: Duration = Duration::from_millis(200);
 
@@ -80,6 +83,9 @@ pub(crate) struct Line<DB: Database> {
     probing: AtomicBool,
     /// How many operations the server has answered.
     answers: AtomicU64,
+    /// When a prober had its last answer, in milliseconds since the line was made.
+    asked: AtomicU64,
+    made: Instant,
     /// Whether the server that answers must also take writes before it counts as back.
     must_write: AtomicBool,
 }
@@ -103,6 +109,8 @@ impl<DB: Database> Line<DB> {
             status: StatusSender::connecting(),
             probing: AtomicBool::new(false),
             answers: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+            made: Instant::now(),
             must_write: AtomicBool::new(false),
         }
     }
@@ -162,7 +170,9 @@ impl<DB: Database> Link<DB> {
                 Err(_) => Err(self.no_connection()),
             };
         }
-        if let Ok(acquired) = timeout(PATIENCE.min(self.line.timeout), &mut acquire).await {
+        // A server that has just answered a prober is there, and the pool only busy: not every caller asks anew.
+        let patience = PATIENCE.max(self.line.rest()).min(self.line.timeout);
+        if let Ok(acquired) = timeout(patience, &mut acquire).await {
             return acquired.map_err(|error| self.learn(error));
         }
         // Nothing for a while. The pool is busy, or it tries to reach a server that is away, which it does until its
@@ -417,6 +427,7 @@ async fn look_after<DB: Database>(mut probing: Probing<DB>) {
             line.tidy().await;
             line.must_write.store(false, SeqCst);
             line.status.connected();
+            line.asked.store(line.age(), Relaxed);
             line.probing.store(false, SeqCst);
             // An operation may have met a broken connection since the probe, and found this prober still at work.
             let again = matches!(line.status.current(), Status::Disconnected { .. })
@@ -436,6 +447,18 @@ async fn look_after<DB: Database>(mut probing: Probing<DB>) {
 }
 
 impl<DB: Database> Line<DB> {
+    fn age(&self) -> u64 {
+        u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How long the last answer to a prober is still good enough for who waits for a connection.
+    fn rest(&self) -> Duration {
+        match self.asked.load(Relaxed) {
+            0 => Duration::ZERO,
+            asked => RECENT.saturating_sub(Duration::from_millis(self.age().saturating_sub(asked))),
+        }
+    }
+
     /// Asks the server over a connection of its own, and one of the pool if the server has none to give.
     async fn answers(&self) -> bool {
         let Some(probe) = self.probe else { return true };

@@ -13,7 +13,7 @@ use sqlx::{
 
 use super::{STORE, SqliteStore, schema};
 use crate::{
-    sql::{Connections, Names, Quote, TIMEOUT},
+    sql::{Connections, Names, Quote, TIMEOUT, check_times},
     sweep::EVERY,
 };
 
@@ -77,7 +77,7 @@ impl SqliteStoreBuilder {
         let names = self.check().map_err(|error| error.store(STORE))?;
         let options = options(url).map_err(|error| error.store(STORE))?;
         let options = options.synchronous(SqliteSynchronous::Normal).busy_timeout(self.timeout);
-        if !url.contains("mode=") {
+        if may_make_file(url) {
             schema::make_file(options.get_filename());
         }
         let pool = SqlitePoolOptions::new()
@@ -104,17 +104,18 @@ impl SqliteStoreBuilder {
     }
 
     fn check(&self) -> Result<Names> {
-        if self.timeout.is_zero() {
-            return Err(Error::config("timeout", "must be more than zero"));
-        }
-        if self.sweep_every.is_some_and(|every| every.is_zero()) {
-            return Err(Error::config("sweep_every", "must be more than zero; `None` switches it off"));
-        }
+        check_times(self.timeout, self.sweep_every)?;
         if self.max_connections == 0 {
             return Err(Error::config("max_connections", "must be at least 1"));
         }
         Names::new(self.table.as_deref().unwrap_or(schema::TABLE), None, Quote::Double)
     }
+}
+
+/// Tells whether SQLite would make the file if it is missing, which it does for everybody to read.
+fn may_make_file(url: &str) -> bool {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    !query.split('&').any(|pair| matches!(pair, "mode=ro" | "mode=rw"))
 }
 
 /// Reads an address. Its text is not repeated in errors.

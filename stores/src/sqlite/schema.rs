@@ -2,7 +2,7 @@
 
 use std::{fs::OpenOptions, io, path::Path};
 
-use cloakroom_core::Result;
+use cloakroom_core::{Error, ErrorKind, Result};
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -168,7 +168,11 @@ pub(super) async fn switch_to_wal(inner: &Inner) -> Result<()> {
             sqlx::query_scalar::<_, String>("PRAGMA journal_mode = WAL").fetch_one(lease.conn()).await;
         let deadline = lease.deadline;
         match lease.end(Ok(switched)) {
-            Ok(_) => return Ok(()),
+            Ok(mode) if mode == "wal" => return Ok(()),
+            Ok(_) => {
+                let hint = "the file system or the VFS has no write-ahead log; put the file on a local disk";
+                return Err(Error::new(ErrorKind::Rejected).operation("connect").store(STORE).hint(hint));
+            }
             Err(fault) if fault.error.is_retryable() && Instant::now() < deadline => {}
             Err(fault) => return Err(fault.error),
         }
