@@ -12,14 +12,21 @@
 //! | koa-redis, connect-redis | [`RedisStore`](crate::RedisStore) with an empty prefix | Koa's, Express's |
 //! | connect-pg-simple | [`ConnectPgSimple`] | Express's |
 //! | koa-pg-session | [`KoaPgSession`] | Koa's |
+//! | koa-sqlite3-session | [`KoaSqlite3Session`] | Koa's |
 
 #[cfg(feature = "postgres")]
 mod connect_pg_simple;
+#[cfg(feature = "sqlite")]
+mod json;
 #[cfg(feature = "postgres")]
 mod koa_pg_session;
+#[cfg(feature = "sqlite")]
+mod koa_sqlite3_session;
 #[cfg(feature = "postgres")]
 mod postgres;
 
+#[cfg(feature = "sqlite")]
+pub use self::koa_sqlite3_session::{KoaSqlite3Session, KoaSqlite3SessionBuilder};
 #[cfg(feature = "postgres")]
 pub use self::{
     connect_pg_simple::ConnectPgSimple, koa_pg_session::KoaPgSession, postgres::PostgresShapeBuilder,

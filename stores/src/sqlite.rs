@@ -3,11 +3,11 @@
 mod builder;
 mod fault;
 mod schema;
+mod writers;
 
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -20,10 +20,10 @@ use futures_util::{
     stream::{self, BoxStream, StreamExt},
 };
 use sqlx::{Row, Sqlite, SqlitePool, query::Query, sqlite::SqliteArguments};
-use tokio::sync::Semaphore;
 
 pub use self::builder::SqliteStoreBuilder;
 use self::schema::Statements;
+pub(crate) use self::{builder::options, fault::classify, schema::NOW, writers::Writers};
 use crate::{
     sql::{Connections, Line, Link, Names, PAGE, Preparing, Quote, Sql, key_of, user_bytes},
     sweep::{More, Sweep, Sweeper},
@@ -90,12 +90,10 @@ struct Inner {
     link: Link<Sqlite>,
     names: Names,
     statements: Statements,
-    /// The writers of this process queue here; only the first of them try for the file's lock in turns.
-    writers: Semaphore,
+    writers: Writers,
     sweeper: Sweeper,
     /// Up to where the bindings have been looked through for stale ones.
     looked_at: Mutex<String>,
-    timeout: Duration,
 }
 
 impl SqliteStore {
@@ -121,15 +119,14 @@ impl SqliteStore {
     }
 
     fn new(connections: Connections<Sqlite>, names: Names, builder: &SqliteStoreBuilder) -> Self {
-        let line = Line::new(connections, STORE, builder.timeout, Preparing::Once, fault::classify, None);
+        let line = Line::new(connections, STORE, builder.timeout, Preparing::Once, classify, None);
         Self(Arc::new(Inner {
             link: Link::new(line),
             statements: Statements::new(&names),
             names,
-            writers: Semaphore::new(WRITERS),
+            writers: Writers::new(STORE, WRITERS, builder.timeout),
             sweeper: Sweeper::new(builder.sweep_every),
             looked_at: Mutex::default(),
-            timeout: builder.timeout,
         }))
     }
 
@@ -301,19 +298,9 @@ impl Inner {
         operation: &'static str,
         make: impl Fn() -> Query<'q, Sqlite, SqliteArguments> + Send,
     ) -> Result<u64> {
-        let _turn = self.turn(operation).await?;
+        let _turn = self.writers.turn(operation).await?;
         let answer = self.link.run(operation, make).await?;
         Ok(answer.result.rows_affected())
-    }
-
-    /// Waits until few other writers of this process are at work.
-    async fn turn(&self, operation: &'static str) -> Result<tokio::sync::SemaphorePermit<'_>> {
-        let waited = tokio::time::timeout(self.timeout, self.writers.acquire()).await;
-        let late = || {
-            let hint = format!("the other writers of this process were not done within {:?}", self.timeout);
-            Error::new(ErrorKind::Timeout).operation(operation).store(STORE).hint(hint)
-        };
-        waited.map_err(|_| late())?.map_err(|_| late())
     }
 
     /// Carries out a conditional write, and finds out why if it did not apply.
@@ -387,5 +374,5 @@ const fn millis(ttl: Ttl) -> i64 {
 }
 
 fn decoding(error: sqlx::Error) -> Error {
-    fault::classify(error).error.store(STORE)
+    classify(error).error.store(STORE)
 }

@@ -119,7 +119,7 @@ fn may_make_file(url: &str) -> bool {
 }
 
 /// Reads an address. Its text is not repeated in errors.
-fn options(url: &str) -> Result<SqliteConnectOptions> {
+pub(crate) fn options(url: &str) -> Result<SqliteConnectOptions> {
     let form = "must look like sqlite://sessions.db or sqlite:///var/lib/app/sessions.db";
     if !url.starts_with("sqlite:") {
         return Err(Error::config("url", form));

@@ -5,7 +5,7 @@ use cloakroom_core::ErrorKind;
 use crate::sql::{Fault, Tells, general};
 
 /// Turns an error of the driver into ours. SQLite's own text is left out: it quotes statements.
-pub(super) fn classify(error: sqlx::Error) -> Fault {
+pub(crate) fn classify(error: sqlx::Error) -> Fault {
     match &error {
         sqlx::Error::Database(answer) => {
             let code = answer.code().and_then(|code| code.parse().ok()).unwrap_or(1);

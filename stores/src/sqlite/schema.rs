@@ -16,7 +16,7 @@ use crate::{
 pub(super) const TABLE: &str = "cloakroom_sessions";
 
 /// Milliseconds since 1970, as SQLite knows them: it reads the clock once a statement, after it has the lock.
-const NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000.0 + 0.5 AS INTEGER)";
+pub(crate) const NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000.0 + 0.5 AS INTEGER)";
 
 const GET: &str = "SELECT value FROM {values} WHERE key = ?1 AND expires_at > {now}";
 
@@ -191,7 +191,7 @@ pub(super) fn ddl(names: &Names) -> String {
 
 /// Brings the tables up to date, one process at a time.
 pub(super) async fn migrate(inner: &Inner) -> Result<()> {
-    let _turn = inner.turn("migrate").await?;
+    let _turn = inner.writers.turn("migrate").await?;
     let mut lease = inner.link.lease("migrate").await?;
     let deadline = lease.deadline;
     let version = timeout_at(deadline, bring_up(lease.conn(), &inner.names)).await;
@@ -230,7 +230,7 @@ pub(super) async fn clear(inner: &Inner) -> Result<u64> {
         let row = inner.link.row("clear", last).await?;
         let to: Option<String> = row.map(|row| row.try_get(0).map_err(decoding)).transpose()?.flatten();
         let Some(to) = to else { return Ok(cleared) };
-        let _turn = inner.turn("clear").await?;
+        let _turn = inner.writers.turn("clear").await?;
         let mut lease = inner.link.lease("clear").await?;
         let page = clear_page(lease.conn(), &inner.statements, &from, &to).await;
         cleared += lease.end(Ok(page)).map_err(|fault| fault.error)?;
