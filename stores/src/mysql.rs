@@ -27,6 +27,7 @@ use sqlx::{
 
 pub use self::builder::MySqlStoreBuilder;
 use self::schema::Statements;
+pub(crate) use self::{builder::open_pool, fault::classify, schema::NOW};
 use crate::{
     sql::{Connections, Line, Link, Names, PAGE, Preparing, Quote, Sql, key_of, user_bytes},
     sweep::{More, Sweep, Sweeper},
@@ -128,8 +129,7 @@ impl MySqlStore {
     }
 
     fn new(connections: Connections<MySql>, names: Names, builder: &MySqlStoreBuilder) -> Self {
-        let line =
-            Line::new(connections, STORE, builder.timeout, Preparing::Once, fault::classify, Some(probe));
+        let line = Line::new(connections, STORE, builder.timeout, Preparing::Once, classify, Some(probe));
         Self(Arc::new(Inner {
             link: Link::new(line),
             statements: Statements::new(&names),
@@ -391,7 +391,7 @@ impl fmt::Debug for MySqlStore {
 }
 
 /// Asks whether the server is there and takes writes. The variable is a number or a word, as the version has it.
-fn probe(conn: &mut MySqlConnection) -> BoxFuture<'_, sqlx::Result<bool>> {
+pub(crate) fn probe(conn: &mut MySqlConnection) -> BoxFuture<'_, sqlx::Result<bool>> {
     Box::pin(async move {
         let sql = "SELECT CONCAT(@@global.read_only) IN ('0', 'OFF')";
         sqlx::raw_sql(sql).fetch_one(conn).await?.try_get::<i64, _>(0).map(|writes| writes == 1)
@@ -418,5 +418,5 @@ const fn millis(ttl: Ttl) -> i64 {
 }
 
 fn decoding(error: sqlx::Error) -> Error {
-    fault::classify(error).error.store(STORE)
+    classify(error).error.store(STORE)
 }

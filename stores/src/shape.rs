@@ -12,12 +12,15 @@
 //! | koa-redis, connect-redis | [`RedisStore`](crate::RedisStore) with an empty prefix | Koa's, Express's |
 //! | connect-pg-simple | [`ConnectPgSimple`] | Express's |
 //! | koa-pg-session | [`KoaPgSession`] | Koa's |
+//! | koa-mysql-session | [`KoaMysqlSession`] | Koa's |
 //! | koa-sqlite3-session | [`KoaSqlite3Session`] | Koa's |
 
 #[cfg(feature = "postgres")]
 mod connect_pg_simple;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
 mod json;
+#[cfg(feature = "mysql")]
+mod koa_mysql_session;
 #[cfg(feature = "postgres")]
 mod koa_pg_session;
 #[cfg(feature = "sqlite")]
@@ -25,6 +28,8 @@ mod koa_sqlite3_session;
 #[cfg(feature = "postgres")]
 mod postgres;
 
+#[cfg(feature = "mysql")]
+pub use self::koa_mysql_session::{KoaMysqlSession, KoaMysqlSessionBuilder};
 #[cfg(feature = "sqlite")]
 pub use self::koa_sqlite3_session::{KoaSqlite3Session, KoaSqlite3SessionBuilder};
 #[cfg(feature = "postgres")]

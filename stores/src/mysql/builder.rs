@@ -79,26 +79,7 @@ impl MySqlStoreBuilder {
     pub async fn connect(self, url: &str) -> Result<MySqlStore> {
         let named = |error: Error| error.operation("connect").store(STORE);
         let names = self.check().map_err(named)?;
-        let options = options(url).map_err(named)?;
-        let conn = tokio::time::timeout(self.timeout, options.connect()).await.map_err(|_| {
-            let hint = format!("the server did not answer within {:?}", self.timeout);
-            named(Error::new(ErrorKind::Timeout).hint(hint))
-        })?;
-        // A connection of its own: the pool would try again for a while, and not say why.
-        drop(conn.map_err(|error| named(fault::classify(error).error))?);
-        let pool = MySqlPoolOptions::new()
-            .max_connections(self.max_connections)
-            .acquire_timeout(self.timeout)
-            .test_before_acquire(false)
-            .before_acquire(|conn, meta| {
-                Box::pin(async move {
-                    if meta.idle_for >= FRESH {
-                        conn.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .connect_lazy_with(options);
+        let pool = open_pool(url, self.max_connections, self.timeout).await.map_err(named)?;
         let store = MySqlStore::new(Connections::of_the_store(pool), names, &self);
         store.0.link.reach().await?;
         Ok(store)
@@ -122,6 +103,29 @@ impl MySqlStoreBuilder {
         }
         Names::new(self.table.as_deref().unwrap_or(schema::TABLE), None, Quote::Backtick)
     }
+}
+
+/// Connects once, so that a mistake shows, and returns a pool for one store.
+pub(crate) async fn open_pool(url: &str, max_connections: u32, timeout: Duration) -> Result<MySqlPool> {
+    let options = options(url)?;
+    let conn = tokio::time::timeout(timeout, options.connect()).await.map_err(|_| {
+        Error::new(ErrorKind::Timeout).hint(format!("the server did not answer within {timeout:?}"))
+    })?;
+    // A connection of its own: the pool would try again for a while, and not say why.
+    drop(conn.map_err(|error| fault::classify(error).error)?);
+    let pool = MySqlPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(timeout)
+        .test_before_acquire(false)
+        .before_acquire(|conn, meta| {
+            Box::pin(async move {
+                if meta.idle_for >= FRESH {
+                    conn.ping().await?;
+                }
+                Ok(true)
+            })
+        });
+    Ok(pool.connect_lazy_with(options))
 }
 
 /// Reads an address. Its text is not repeated in errors.

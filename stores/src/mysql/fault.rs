@@ -6,7 +6,7 @@ use sqlx::mysql::MySqlDatabaseError;
 use crate::sql::{Fault, Tells, general};
 
 /// Turns an error of the driver into ours.
-pub(super) fn classify(error: sqlx::Error) -> Fault {
+pub(crate) fn classify(error: sqlx::Error) -> Fault {
     let answer = match &error {
         sqlx::Error::Database(answer) => answer.try_downcast_ref::<MySqlDatabaseError>(),
         _ => None,

@@ -14,7 +14,8 @@ pub(super) const TABLE: &str = "cloakroom_sessions";
 
 /// Milliseconds since 1970 by the server's clock, whatever its time zone, and beyond 2038, where `UNIX_TIMESTAMP`
 /// ends on some servers. It stands still while a statement waits for a row.
-const NOW: &str = "(TIMESTAMPDIFF(MICROSECOND, TIMESTAMP'1970-01-01 00:00:00', UTC_TIMESTAMP(6)) DIV 1000)";
+pub(crate) const NOW: &str =
+    "(TIMESTAMPDIFF(MICROSECOND, TIMESTAMP'1970-01-01 00:00:00', UTC_TIMESTAMP(6)) DIV 1000)";
 
 const GET: &str = "SELECT value FROM {values} WHERE `key` = ? AND expires_at > {now}";
 
