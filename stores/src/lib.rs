@@ -39,7 +39,7 @@ mod postgres;
 mod prefixed;
 #[cfg(feature = "redis")]
 mod redis;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "mongo", feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub mod shape;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod sql;

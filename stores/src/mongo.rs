@@ -25,13 +25,14 @@ use mongodb::{
 };
 
 pub use self::builder::{Acknowledge, MongoStoreBuilder};
-use self::{
+use self::link::Link;
+pub(crate) use self::{
     classify::{classify, is_duplicate},
-    link::Link,
+    commands::{end_of, now},
 };
 
 /// The largest value, in bytes. A compare-and-swap sends two of them in one command, which may have 16 MiB.
-const MAX_VALUE: usize = 7 * 1024 * 1024;
+pub(crate) const MAX_VALUE: usize = 7 * 1024 * 1024;
 
 /// The longest user a store has to take, in bytes.
 const MAX_USER_LEN: usize = 255;
@@ -43,7 +44,7 @@ const SCAN_BATCH: u32 = 1000;
 const DESTROY_BATCH: usize = 100;
 
 /// Attempts of a write that others keep overtaking between its look and its insert.
-const TRIES: usize = 16;
+pub(crate) const TRIES: usize = 16;
 
 /// A store in MongoDB 4.4 or later: a replica set, a sharded cluster, or a single server.
 ///
@@ -90,8 +91,9 @@ const TRIES: usize = 16;
 /// ```
 #[derive(Clone)]
 pub struct MongoStore {
-    sessions: Collection<Document>,
-    durable: Option<WriteConcern>,
+    pub(crate) sessions: Collection<Document>,
+    /// What a change waits for that must not be undone by a failover.
+    pub(crate) durable: Option<WriteConcern>,
     timeout: Duration,
     link: Arc<Link>,
 }
@@ -130,7 +132,7 @@ impl MongoStore {
     }
 
     /// Carries out a call of the driver under the deadline, and notes what it says about the connection.
-    async fn run<T>(
+    pub(crate) async fn run<T>(
         &self,
         operation: &'static str,
         call: impl IntoFuture<Output = Result<T, DriverError>>,
@@ -139,7 +141,7 @@ impl MongoStore {
     }
 
     /// As [`run`](Self::run), but leaves an error that tells of no outage to the caller.
-    async fn attempt<T>(
+    pub(crate) async fn attempt<T>(
         &self,
         operation: &'static str,
         call: impl IntoFuture<Output = Result<T, DriverError>>,

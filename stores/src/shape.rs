@@ -12,12 +12,16 @@
 //! | koa-redis, connect-redis | [`RedisStore`](crate::RedisStore) with an empty prefix | Koa's, Express's |
 //! | connect-pg-simple | [`ConnectPgSimple`] | Express's |
 //! | koa-pg-session | [`KoaPgSession`] | Koa's |
+//! | connect-mongo | [`ConnectMongo`] | Express's |
 //! | koa-mysql-session | [`KoaMysqlSession`] | Koa's |
 //! | koa-sqlite3-session | [`KoaSqlite3Session`] | Koa's |
+//! | koa-generic-session-mongo | none: its documents hold more types than JSON, and no text to compare | |
 
+#[cfg(feature = "mongo")]
+mod connect_mongo;
 #[cfg(feature = "postgres")]
 mod connect_pg_simple;
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
+#[cfg(any(feature = "mongo", feature = "mysql", feature = "sqlite"))]
 mod json;
 #[cfg(feature = "mysql")]
 mod koa_mysql_session;
@@ -28,6 +32,8 @@ mod koa_sqlite3_session;
 #[cfg(feature = "postgres")]
 mod postgres;
 
+#[cfg(feature = "mongo")]
+pub use self::connect_mongo::{ConnectMongo, ConnectMongoBuilder};
 #[cfg(feature = "mysql")]
 pub use self::koa_mysql_session::{KoaMysqlSession, KoaMysqlSessionBuilder};
 #[cfg(feature = "sqlite")]

@@ -20,6 +20,8 @@ use super::{MongoStore, classify::classify, commands, link::Link};
 pub struct MongoStoreBuilder {
     collection: String,
     database: Option<String>,
+    /// The database if neither this nor the address names one.
+    fallback: &'static str,
     timeout: Duration,
     acknowledge: Acknowledge,
     indexes: Indexes,
@@ -51,10 +53,16 @@ impl MongoStoreBuilder {
         Self {
             collection: "sessions".to_owned(),
             database: None,
+            fallback: "cloakroom",
             timeout: Duration::from_secs(4),
             acknowledge: Acknowledge::default(),
             indexes: Indexes::Create,
         }
+    }
+
+    /// As Node's driver does without a name, and without indexes of ours.
+    pub(crate) fn like_node(self) -> Self {
+        Self { fallback: "test", indexes: Indexes::Leave, ..self }
     }
 
     /// Sets the collection. The default is `sessions`.
@@ -156,7 +164,7 @@ impl MongoStoreBuilder {
     fn database_of(&self, client: &Client) -> Database {
         match &self.database {
             Some(name) => client.database(name),
-            None => client.default_database().unwrap_or_else(|| client.database("cloakroom")),
+            None => client.default_database().unwrap_or_else(|| client.database(self.fallback)),
         }
     }
 

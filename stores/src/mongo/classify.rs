@@ -8,7 +8,7 @@ const DUPLICATE: i32 = 11000;
 
 /// Turns an error of the driver into ours. Its message may quote keys and values, so it is not attached: the code stands
 /// for it.
-pub(super) fn classify(error: &DriverError) -> Error {
+pub(crate) fn classify(error: &DriverError) -> Error {
     let ours = |kind, hint: String| Error::new(kind).store("mongo").hint(hint);
     if let Some(code) = code(error) {
         let kind = kind_of(code);
@@ -51,7 +51,7 @@ pub(super) fn classify(error: &DriverError) -> Error {
 }
 
 /// Returns whether a write met a document with the same key.
-pub(super) fn is_duplicate(error: &DriverError) -> bool {
+pub(crate) fn is_duplicate(error: &DriverError) -> bool {
     code(error) == Some(DUPLICATE)
 }
 

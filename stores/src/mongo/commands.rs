@@ -144,12 +144,12 @@ fn binary(value: &[u8]) -> Binary {
     Binary { subtype: BinarySubtype::Generic, bytes: value.to_vec() }
 }
 
-fn now() -> DateTime {
+pub(crate) fn now() -> DateTime {
     DateTime::from_millis(i64::try_from(since_epoch().as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Returns the end of something that begins now, rounded up.
-fn end_of(lifetime: Duration) -> DateTime {
+pub(crate) fn end_of(lifetime: Duration) -> DateTime {
     let nanos = (since_epoch() + lifetime).as_nanos();
     DateTime::from_millis(i64::try_from(nanos.div_ceil(1_000_000)).unwrap_or(i64::MAX))
 }
