@@ -87,7 +87,9 @@ const BATCH: u32 = 250;
 ///
 /// The store keeps no state in its connections but prepared statements. PgBouncer keeps track of those from version
 /// 1.21 on (`max_prepared_statements`), and so do most others. For one that does not and hands out another connection
-/// for each transaction, choose [`Prepare::EachTime`].
+/// for each transaction, choose [`Prepare::EachTime`]: with that the conformance suite passes behind PgBouncer 1.18 in
+/// transaction mode. How soon the death of the server behind a pooler shows depends on when the pooler says so; the
+/// timeout of an operation is the bound.
 #[derive(Clone)]
 pub struct PostgresStore(Arc<Inner>);
 
