@@ -38,7 +38,8 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// How long an operation has to have waited for an answer, when it is dropped, to be a reason for doubt.
 const SUSPICIOUS: Duration = Duration::from_millis(500);
 
-/// How long the prober waits for an answer.
+/// How long the prober waits for an answer, or half as long as an operation may take if that is more: whoever gives
+/// operations twenty seconds does not take a server for lost that needs two to let somebody in.
 const PROBE: Duration = Duration::from_secs(1);
 
 /// How much later than it should a file answers at most: it looks at its lock ten times a second.
@@ -466,7 +467,7 @@ impl<DB: Database> Line<DB> {
         // What has never been there may be slow to open the first of many connections.
         let patience = match self.status.current() {
             Status::Connecting => self.timeout.max(PROBE),
-            _ => PROBE,
+            _ => (self.timeout / 2).max(PROBE),
         };
         let asked = timeout(patience, async {
             let mut conn = self.connections.pool().connect_options().connect().await?;
