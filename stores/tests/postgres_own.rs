@@ -9,7 +9,7 @@ use std::time::Duration;
 use cloakroom::{
     AtomicStore, Error, ErrorKind, IndexedStore, PostgresStore, Prepare, Result, Status, Store, Swapped, Ttl,
 };
-use cloakroom_conformance::{Env, Running, Server};
+use cloakroom_conformance::{Env, FaultProxy, Running, Server};
 use sqlx::{
     AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Row,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -233,6 +233,34 @@ async fn an_exhausted_pool_is_a_timeout_that_names_it_and_no_outage() {
     store.get(&key("a")).await.unwrap();
     pool.close().await;
     assert_eq!(store.get(&key("a")).await.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_server_that_is_slow_to_let_the_prober_in_is_not_lost() {
+    let place = Database::make().await;
+    place.table("slow").await;
+    let options: PgConnectOptions = place.url.parse().unwrap();
+    let proxy = FaultProxy::before(options.get_host(), options.get_port()).await.unwrap();
+    let options = options.host("127.0.0.1").port(proxy.port());
+    let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+    let builder = PostgresStore::builder().table("slow").timeout(Duration::from_secs(20));
+    let store = builder.from_pool(pool.clone()).unwrap();
+    store.get(&key("a")).await.unwrap();
+    let held = pool.acquire().await.unwrap();
+    // To log in takes five replies or more.
+    proxy.delay(Duration::from_millis(300));
+    let before = proxy.traffic().connections;
+    let waiting = async { store.get(&key("a")).await };
+    let released = async {
+        // Who waits for the only connection has the server looked after, over one more.
+        while proxy.traffic().connections == before || proxy.traffic().open > 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        drop(held);
+    };
+    let (answer, ()) = tokio::join!(waiting, released);
+    assert_eq!(answer.unwrap(), None);
+    assert_eq!(store.status().current(), Status::Connected);
 }
 
 /// Calls until it is an error or the status has fallen, and returns the error.

@@ -69,6 +69,8 @@ impl PostgresStoreBuilder {
     }
 
     /// How long an operation may take, with the wait for a connection. 2 seconds by default.
+    ///
+    /// A server that has not answered anybody for half of it, and for a second at least, is taken for lost.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
