@@ -3,6 +3,8 @@
 use std::{future::Future, sync::OnceLock};
 
 use tokio::runtime::{Builder, Handle};
+#[cfg(feature = "servers")]
+use tokio::{runtime::RuntimeFlavor, task::block_in_place};
 
 use crate::failure::{Failure, Verdict};
 
@@ -44,5 +46,11 @@ pub(crate) fn block_on<T: Send + 'static>(work: impl Future<Output = T> + Send +
     handle().ok()?.spawn(async move {
         let _ = done.send(work.await);
     });
-    wait.recv().ok()
+    let wait = || wait.recv().ok();
+    // To stop a server takes seconds. What else this worker had to do, other cases of the same report among it, is
+    // handed to another meanwhile; a runtime with a single thread has nobody to hand it to.
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => block_in_place(wait),
+        _ => wait(),
+    }
 }

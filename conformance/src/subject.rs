@@ -163,6 +163,9 @@ impl Subject {
     }
 
     /// Sets how many cases [`run`](Self::run) has under way at once; at least 1. 8 unless set.
+    ///
+    /// Many deadlines of the contract are of real time. Where cases start servers of their own, or the build is not
+    /// optimised, 1 keeps what they cost each other out of the verdict.
     #[must_use]
     pub fn parallel(mut self, parallel: usize) -> Self {
         self.parallel = parallel.max(1);

@@ -148,11 +148,11 @@ async fn interleave([here, there]: &[Engine; 2], round: u64) -> Verdict {
     };
     let (left, worked) = tokio::join!(logout, request);
     for (who, answer) in [("the logout", &left), ("the request", &worked)] {
-        let kind = answer.as_ref().err().map(Error::kind);
+        let Err(error) = answer else { continue };
         check!(
-            matches!(kind, None | Some(ErrorKind::Gone | ErrorKind::WritesRefused)),
+            matches!(error.kind(), ErrorKind::Gone | ErrorKind::WritesRefused),
             "of a logout and a request at once each succeeds or is told that the session has ended or moved",
-            "round {round}: {who} was {kind:?}"
+            "round {round}: {who} was told: {error}"
         );
     }
     // A request that comes after the logout may begin a new session, without the name. One that gave the session a new
