@@ -15,14 +15,18 @@
 //! | connect-mongo | [`ConnectMongo`] | Express's |
 //! | koa-mysql-session | [`KoaMysqlSession`] | Koa's |
 //! | koa-sqlite3-session | [`KoaSqlite3Session`] | Koa's |
-//! | koa-generic-session-mongo | none: its documents hold more types than JSON, and no text to compare | |
+//! | koa-generic-session-mongo | [`KoaGenericSessionMongo`] | Koa's |
 
+#[cfg(feature = "mongo")]
+mod bson_json;
 #[cfg(feature = "mongo")]
 mod connect_mongo;
 #[cfg(feature = "postgres")]
 mod connect_pg_simple;
 #[cfg(any(feature = "mongo", feature = "mysql", feature = "sqlite"))]
 mod json;
+#[cfg(feature = "mongo")]
+mod koa_generic_session_mongo;
 #[cfg(feature = "mysql")]
 mod koa_mysql_session;
 #[cfg(feature = "postgres")]
@@ -32,12 +36,15 @@ mod koa_sqlite3_session;
 #[cfg(feature = "postgres")]
 mod postgres;
 
-#[cfg(feature = "mongo")]
-pub use self::connect_mongo::{ConnectMongo, ConnectMongoBuilder};
 #[cfg(feature = "mysql")]
 pub use self::koa_mysql_session::{KoaMysqlSession, KoaMysqlSessionBuilder};
 #[cfg(feature = "sqlite")]
 pub use self::koa_sqlite3_session::{KoaSqlite3Session, KoaSqlite3SessionBuilder};
+#[cfg(feature = "mongo")]
+pub use self::{
+    connect_mongo::{ConnectMongo, ConnectMongoBuilder},
+    koa_generic_session_mongo::{KoaGenericSessionMongo, KoaGenericSessionMongoBuilder},
+};
 #[cfg(feature = "postgres")]
 pub use self::{
     connect_pg_simple::ConnectPgSimple, koa_pg_session::KoaPgSession, postgres::PostgresShapeBuilder,

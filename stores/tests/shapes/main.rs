@@ -5,6 +5,7 @@
 mod connect_mongo;
 mod connect_pg_simple;
 mod json;
+mod koa_generic_session_mongo;
 mod koa_mysql_session;
 mod koa_pg_session;
 mod koa_sqlite3_session;
