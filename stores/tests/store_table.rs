@@ -42,9 +42,7 @@ fn main() -> ExitCode {
     for (word, subject) in subjects() {
         if wanted.is_empty() || wanted.iter().any(|one| one == word) {
             // One case at a time: what two of them cost beside each other, not optimised, would count against the store.
-            // Those of several servers wait for these most of the time.
-            let parallel = if matches!(word, "redis_cluster" | "redis_sentinel") { 2 } else { 1 };
-            let report = runtime.block_on(subject.parallel(parallel).run());
+            let report = runtime.block_on(subject.parallel(1).run());
             println!("{}", report.to_markdown());
             reports.push(report);
         }

@@ -257,13 +257,13 @@ fn exactly(stored: &Document) -> Document {
 
 /// Returns what a document says of the session, in the types of JSON.
 fn session_of(operation: &'static str, stored: &Document) -> Result<Document> {
-    let mut session = plain_document(stored).ok_or_else(|| {
-        error(ErrorKind::Corrupt, operation).hint("the document holds a type that JSON has no form for")
-    })?;
+    let mut session = stored.clone();
     for name in OWN {
         session.remove(name);
     }
-    Ok(session)
+    plain_document(&session).ok_or_else(|| {
+        error(ErrorKind::Corrupt, operation).hint("the document holds a type that JSON has no form for")
+    })
 }
 
 /// Returns the document to be written for a value, in place of the `stored` one if there is one.
