@@ -19,7 +19,7 @@ const ROWS: u32 = 100_000;
 const WRITERS: u32 = 4;
 
 /// How many rows one call sweeps, as the background task does.
-const BATCH: [u32; 2] = [500, 250];
+const BATCH: u32 = 250;
 
 const LONG: Ttl = Ttl::from_secs(24 * 3600);
 
@@ -40,7 +40,7 @@ pub(crate) async fn measure(url: &str) -> Result<(), Failure> {
             .execute(store.pool())
             .await?;
         }
-        beside_writers(store, BATCH[1]).await
+        beside_writers(store, BATCH).await
     } else {
         let store = PostgresStore::builder().table("swept").sweep_every(None).connect(url).await?;
         store.migrate().await?;
@@ -55,7 +55,7 @@ pub(crate) async fn measure(url: &str) -> Result<(), Failure> {
             .execute(store.pool())
             .await?;
         }
-        beside_writers(store, BATCH[0]).await
+        beside_writers(store, BATCH).await
     }
 }
 
@@ -63,21 +63,22 @@ async fn beside_writers<S: AtomicStore + AdminStore + Clone>(store: S, batch: u3
     // First without a sweep, to know what a write takes on this machine as it is.
     let alone = writing(&store, tokio::time::sleep(Duration::from_secs(2))).await?.0;
     let sweep = async {
-        let (mut swept, mut longest) = (0, Duration::ZERO);
+        let (mut swept, mut batches) = (0, Vec::new());
         loop {
             let began = Instant::now();
             let some = store.sweep(batch).await?;
-            longest = longest.max(began.elapsed());
             swept += some;
             if some == 0 {
-                return Ok::<_, Failure>((swept, longest));
+                // It has looked through all of the table, and locked nothing.
+                return Ok::<_, Failure>((swept, batches, began.elapsed()));
             }
+            batches.push(began.elapsed());
             tokio::time::sleep(began.elapsed()).await;
         }
     };
     let began = Instant::now();
     let (beside, swept) = writing(&store, sweep).await?;
-    let (swept, longest) = swept?;
+    let (swept, batches, nothing) = swept?;
     let took = began.elapsed();
     let live = store.len().await?;
     println!(
@@ -85,12 +86,15 @@ async fn beside_writers<S: AtomicStore + AdminStore + Clone>(store: S, batch: u3
     );
     println!("| | median | 99 % | longest |");
     println!("|---|---|---|---|");
-    println!("| a batch of {batch} | | | {longest:.1?} |");
-    for (name, mut waits) in [("a write without a sweep", alone), ("a write beside the sweep", beside)] {
+    let batch = format!("a batch of {batch}");
+    for (name, mut waits) in
+        [(&*batch, batches), ("a write without a sweep", alone), ("a write beside the sweep", beside)]
+    {
         waits.sort();
         let at = |part: f64| waits[((waits.len() - 1) as f64 * part) as usize];
         println!("| {name} | {:.1?} | {:.1?} | {:.1?} |", at(0.5), at(0.99), at(1.0));
     }
+    println!("| the batch that finds nothing more | | | {nothing:.1?} |");
     if live != u64::from(ROWS) || swept != u64::from(ROWS) {
         return Err("a live row is missing, or one that is over was left".into());
     }
