@@ -24,6 +24,7 @@ use sqlx::{
     mysql::{MySqlArguments, MySqlRow},
     query::Query,
 };
+use tokio::sync::OnceCell;
 
 pub use self::builder::MySqlStoreBuilder;
 use self::schema::Statements;
@@ -39,6 +40,10 @@ const STORE: &str = "mysql";
 /// How many expired rows one statement deletes, and how many bindings one looks at: few enough that their locks are
 /// held for some milliseconds only.
 const BATCH: u32 = 250;
+
+/// What every server takes in one statement, and how much of its room is not the values'.
+const SMALL: usize = 512 * 1024;
+const FRAME: usize = 4 * 1024;
 
 /// How often a swap is tried that meets its own expected value again between its two statements.
 const SWAPS: u32 = 8;
@@ -79,11 +84,13 @@ const SWAPS: u32 = 8;
 ///
 /// # Limits
 ///
-/// Values of up to the server's `max_allowed_packet`, less a few bytes: 16 MiB on MariaDB, 64 MiB on MySQL 8; more is
-/// [`ErrorKind::TooLarge`], or [`ErrorKind::Unavailable`] if the server hangs up before it says so. Times are
-/// milliseconds of the server's clock, whatever its time zone and those of its clients. Expired rows are never read; a
-/// background task in each process deletes them in batches every five minutes or so, and ends with the last clone of
-/// the store.
+/// Values of up to the server's `max_allowed_packet`, less 4 KiB: 16 MiB on MariaDB, 64 MiB on MySQL 8; more is
+/// [`ErrorKind::TooLarge`]. A `replace` needs room for the value it expects and the new one together. The first statement
+/// with more than 512 KiB asks the server how much it takes, which is one more round trip.
+///
+/// Times are milliseconds of the server's clock, whatever its time zone and those of its clients. Expired rows are never
+/// read; a background task in each process deletes them in batches every five minutes or so, and ends with the last clone
+/// of the store.
 ///
 /// # Dialects
 ///
@@ -99,6 +106,8 @@ struct Inner {
     names: Names,
     statements: Statements,
     sweeper: Sweeper,
+    /// How large a statement the server takes, once one was large enough to ask.
+    room: OnceCell<usize>,
     /// Up to where the bindings have been looked through for stale ones.
     looked_at: Mutex<String>,
 }
@@ -135,6 +144,7 @@ impl MySqlStore {
             statements: Statements::new(&names),
             names,
             sweeper: Sweeper::new(builder.sweep_every),
+            room: OnceCell::new(),
             looked_at: Mutex::default(),
         }))
     }
@@ -173,6 +183,7 @@ impl Store for MySqlStore {
     }
 
     async fn set(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<()> {
+        self.0.check_room("set", value.len()).await?;
         let sql = &self.0.statements.set;
         self.0.write("set", || query(sql).bind(key.as_bytes()).bind(&value[..]).bind(millis(ttl))).await?;
         Ok(())
@@ -203,6 +214,7 @@ impl Store for MySqlStore {
 #[async_trait]
 impl AtomicStore for MySqlStore {
     async fn create(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<bool> {
+        self.0.check_room("create", value.len()).await?;
         let sql = &self.0.statements.create;
         let made = || query(sql).bind(key.as_bytes()).bind(&value[..]).bind(millis(ttl));
         let answer = self.0.link.run("create", made).await?;
@@ -211,12 +223,14 @@ impl AtomicStore for MySqlStore {
     }
 
     async fn replace(&self, key: &Key, expected: &[u8], value: Bytes, ttl: Ttl) -> Result<Swapped> {
+        self.0.check_room("replace", expected.len() + value.len()).await?;
         let sql = &self.0.statements.replace;
         let swap = || query(sql).bind(&value[..]).bind(millis(ttl)).bind(key.as_bytes()).bind(expected);
         self.0.swap("replace", key, expected, swap).await
     }
 
     async fn remove(&self, key: &Key, expected: &[u8]) -> Result<Swapped> {
+        self.0.check_room("remove", expected.len()).await?;
         let sql = &self.0.statements.remove;
         self.0.swap("remove", key, expected, || query(sql).bind(key.as_bytes()).bind(expected)).await
     }
@@ -302,6 +316,28 @@ impl Sweep for Inner {
 }
 
 impl Inner {
+    /// Refuses values that the server would not take in one statement: it hangs up on those, and whoever is still sending
+    /// then never reads why.
+    async fn check_room(&self, operation: &'static str, size: usize) -> Result<()> {
+        if size <= SMALL {
+            return Ok(());
+        }
+        let ask = || async {
+            let row = self.link.row(operation, || sqlx::query("SELECT @@max_allowed_packet")).await?;
+            let bytes = row.and_then(|row| row.try_get::<u64, _>(0).ok());
+            // If it does not say, it decides.
+            Ok::<_, Error>(bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX))
+        };
+        let room = *self.room.get_or_try_init(ask).await?;
+        if size.saturating_add(FRAME) > room {
+            let hint = format!(
+                "{size} bytes of values are more than the server's max_allowed_packet, {room}, has room for"
+            );
+            return Err(Error::new(ErrorKind::TooLarge).operation(operation).store(STORE).hint(hint));
+        }
+        Ok(())
+    }
+
     async fn get(self: &Arc<Self>, operation: &'static str, key: &Key) -> Result<Option<Bytes>> {
         self.sweeper.wake(|| Arc::downgrade(self));
         let row = self.link.row(operation, || query(&self.statements.get).bind(key.as_bytes())).await?;

@@ -183,6 +183,25 @@ async fn an_exhausted_pool_is_a_timeout_that_names_it_and_no_outage() {
     store.get(&key("a")).await.unwrap();
 }
 
+#[tokio::test]
+async fn values_that_one_statement_has_no_room_for_are_refused_before_the_server_hangs_up() {
+    let place = Database::make().await;
+    let store = place.table("large").await;
+    let room = place.number("SELECT CAST(@@max_allowed_packet AS SIGNED)").await;
+    let half = cloakroom::Bytes::from(vec![b'x'; usize::try_from(room).unwrap() / 2]);
+    store.set(&key("a"), half.clone(), LONG).await.unwrap();
+    for _ in 0..20 {
+        let both = store.replace(&key("a"), &half, half.clone(), LONG).await;
+        assert_eq!(both.unwrap_err().kind(), ErrorKind::TooLarge);
+        let double = cloakroom::Bytes::from([&half[..], &half[..]].concat());
+        let error = store.set(&key("a"), double, LONG).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TooLarge);
+        assert!(error.to_string().contains("max_allowed_packet"), "{error}");
+    }
+    assert_eq!(store.status().current(), Status::Connected);
+    assert_eq!(store.remove(&key("a"), &half).await.unwrap(), Swapped::Done);
+}
+
 async fn back(store: &MySqlStore) {
     for _ in 0..100 {
         if store.status().current() == Status::Connected {
