@@ -143,8 +143,11 @@ fn subjects() -> Vec<(&'static str, Subject)> {
         use cloakroom::PostgresStore;
         use cloakroom_conformance::Server;
         let open = |env: cloakroom_conformance::Env| async move {
-            let builder =
-                PostgresStore::builder().table(env.namespace()).max_connections(4).sweep_every(None);
+            let builder = PostgresStore::builder()
+                .table(env.namespace())
+                .max_connections(4)
+                .timeout(std::time::Duration::from_secs(4))
+                .sweep_every(None);
             let store = builder.connect(env.url()).await?;
             store.migrate().await?;
             Ok::<_, cloakroom::Error>(store)
@@ -158,7 +161,11 @@ fn subjects() -> Vec<(&'static str, Subject)> {
         use cloakroom::MySqlStore;
         use cloakroom_conformance::Server;
         let open = |env: cloakroom_conformance::Env| async move {
-            let builder = MySqlStore::builder().table(env.namespace()).max_connections(4).sweep_every(None);
+            let builder = MySqlStore::builder()
+                .table(env.namespace())
+                .max_connections(4)
+                .timeout(std::time::Duration::from_secs(4))
+                .sweep_every(None);
             let store = builder.connect(env.url()).await?;
             store.migrate().await?;
             Ok::<_, cloakroom::Error>(store)
