@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     background,
     failure::{Failure, Verdict},
-    port,
+    port::{self, Port},
 };
 
 mod pump;
@@ -46,7 +46,7 @@ mod pump;
 pub struct FaultProxy(Arc<Inner>);
 
 struct Inner {
-    port: u16,
+    port: Port,
     mode: watch::Sender<Mode>,
     /// Whether the listener is open, as the acceptor reports it.
     listening: watch::Receiver<bool>,
@@ -153,7 +153,7 @@ impl FaultProxy {
         let mut last = String::new();
         for _ in 0..5 {
             let own = port::free()?;
-            match TcpListener::bind(("127.0.0.1", own)).await {
+            match TcpListener::bind(("127.0.0.1", own.number())).await {
                 Ok(listener) => return Ok(Self::with(listener, own, host, port)),
                 // Somebody was faster.
                 Err(error) => last = error.to_string(),
@@ -162,24 +162,24 @@ impl FaultProxy {
         Err(Failure::new("a proxy can listen", last))
     }
 
-    fn with(listener: TcpListener, own: u16, host: String, port: u16) -> Self {
+    fn with(listener: TcpListener, own: Port, host: String, port: u16) -> Self {
         let (mode, seen) = watch::channel(Mode::healthy(0));
         let (listening, is_listening) = watch::channel(true);
         let shared = Arc::new(Shared { host, port, faults: Mutex::default(), counters: Counters::default() });
-        tokio::spawn(pump::accept(listener, own, seen, listening, Arc::clone(&shared)));
+        tokio::spawn(pump::accept(listener, own.number(), seen, listening, Arc::clone(&shared)));
         Self(Arc::new(Inner { port: own, mode, listening: is_listening, shared }))
     }
 
     /// Returns where the proxy listens: `127.0.0.1` and a port.
     #[must_use]
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.0.port)
+        format!("127.0.0.1:{}", self.0.port.number())
     }
 
     /// Returns the port that the proxy listens on, at `127.0.0.1`.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.0.port
+        self.0.port.number()
     }
 
     /// Holds each reply back for this long.

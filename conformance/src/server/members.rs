@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     failure::{Failure, Verdict},
-    port,
+    port::{self, Port},
     server::{
         Server,
         container::{Container, Network, Order},
@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One process: its port and its arguments, or a configuration that it may write to.
 struct Member {
-    port: u16,
+    port: Port,
     how: How,
 }
 
@@ -92,24 +92,20 @@ async fn joined(kind: Kind, nodes: Verdict<Vec<Node>>, way: String) -> Verdict<R
 
 /// The members of a server of this kind, those that hold data first.
 fn plan(kind: Kind) -> Verdict<Vec<Member>> {
-    let mut ports = Vec::new();
-    while ports.len() < 6 {
-        let port = if kind == Kind::RedisCluster { port::free_with_bus()? } else { port::free()? };
-        if !ports.contains(&port) {
-            ports.push(port);
-        }
-    }
-    let member = |number: usize, port: u16| {
+    let free = if kind == Kind::RedisCluster { port::free_with_bus } else { port::free };
+    let ports = (0..6).map(|_| free()).collect::<Verdict<Vec<_>>>()?;
+    let watched = ports[0].number();
+    let member = |(number, held): (usize, Port)| {
+        let port = held.number();
         let more = match (kind, number) {
             (Kind::RedisCluster, _) => "--cluster-enabled yes --cluster-config-file nodes.conf \
                  --cluster-node-timeout 1000 --cluster-require-full-coverage no"
                 .to_owned(),
             (_, 0) => "--repl-diskless-sync-delay 0".to_owned(),
-            (_, 1 | 2) => format!("--repl-diskless-sync-delay 0 --replicaof {HOST} {}", ports[0]),
+            (_, 1 | 2) => format!("--repl-diskless-sync-delay 0 --replicaof {HOST} {watched}"),
             _ => {
-                let watched = ports[0];
                 return Member {
-                    port,
+                    port: held,
                     how: How::Configuration(format!(
                         "port {port}\nbind {HOST}\nsentinel monitor {MASTER} {HOST} {watched} 2\n\
                          sentinel down-after-milliseconds {MASTER} 1000\n\
@@ -121,16 +117,17 @@ fn plan(kind: Kind) -> Verdict<Vec<Member>> {
         let own = format!("--port {port} --bind {HOST} {more}");
         let own = own.split_whitespace().map(ToOwned::to_owned);
         Member {
-            port,
+            port: held,
             how: How::Arguments(REDIS_ARGS.map(ToOwned::to_owned).into_iter().chain(own).collect()),
         }
     };
-    Ok(ports.iter().enumerate().map(|(number, &port)| member(number, port)).collect())
+    Ok(ports.into_iter().enumerate().map(member).collect())
 }
 
-fn node(kind: Kind, body: Body, port: u16) -> Node {
+fn node(kind: Kind, body: Body, held: Port) -> Node {
+    let port = held.number();
     let question = Question { wire: Wire::Redis, host: HOST.into(), port, login: None };
-    Node::new(body, question, kind.url(HOST, port))
+    Node::new(body, question, kind.url(HOST, port), Some(held))
 }
 
 async fn contained(kind: Kind, image: &Image, member: Member) -> Verdict<Node> {
@@ -142,7 +139,8 @@ async fn contained(kind: Kind, image: &Image, member: Member) -> Verdict<Node> {
             vec![text]
         }
     };
-    let order = Order { image, arguments, files: Vec::new(), port: member.port, network: Network::Host };
+    let order =
+        Order { image, arguments, files: Vec::new(), port: member.port.number(), network: Network::Host };
     let node = node(kind, Body::Container(Container::run(order).await?), member.port);
     node.ready().await?;
     Ok(node)

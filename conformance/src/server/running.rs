@@ -9,6 +9,7 @@ use crate::{
     failure::{Failure, Verdict},
     fault_proxy::FaultProxy,
     machine::Machine,
+    port::Port,
     report::ServerReport,
     server::{
         address::Parts,
@@ -213,6 +214,8 @@ struct NodeInner {
     body: Body,
     question: Question,
     url: String,
+    /// Let go of after the body has ended; a proxy holds its own.
+    _port: Option<Port>,
 }
 
 pub(crate) enum Body {
@@ -232,8 +235,8 @@ enum Deed {
 }
 
 impl Node {
-    pub(crate) fn new(body: Body, question: Question, url: String) -> Self {
-        Self(Arc::new(NodeInner { body, question, url }))
+    pub(crate) fn new(body: Body, question: Question, url: String, port: Option<Port>) -> Self {
+        Self(Arc::new(NodeInner { body, question, url, _port: port }))
     }
 
     /// Returns the address of this node alone.

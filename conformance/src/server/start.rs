@@ -5,7 +5,7 @@ use std::env;
 use crate::{
     failure::{Failure, Verdict},
     fault_proxy::FaultProxy,
-    port,
+    port::{self, Port},
     server::{
         Server,
         address::{Parts, shown},
@@ -69,7 +69,7 @@ pub(crate) async fn by_address(server: &Server, url: String, sharing: Sharing) -
     let proxy = FaultProxy::before(host, port).await?;
     let url = parts.with_host("127.0.0.1", proxy.port());
     let through = question(server, &parts, "127.0.0.1".into(), proxy.port());
-    let node = Node::new(Body::Proxy(proxy), through, url.clone());
+    let node = Node::new(Body::Proxy(proxy), through, url.clone(), None);
     Ok(Running::new(Inner { kind, url, way, product, nodes: vec![node], sharing }))
 }
 
@@ -195,11 +195,11 @@ fn images(server: &Server) -> Vec<Image> {
     images
 }
 
-async fn container_node(server: &Server, image: &Image, port: u16) -> Verdict<Started> {
+async fn container_node(server: &Server, image: &Image, port: Port) -> Verdict<Started> {
     let mut arguments = own_arguments(server.kind);
     arguments.extend(filled(&server.arguments, image.port, container::FILES));
-    let order =
-        Order { image: image.clone(), arguments, files: server.files.clone(), port, network: Network::Own };
+    let (image, files) = (image.clone(), server.files.clone());
+    let order = Order { image, arguments, files, port: port.number(), network: Network::Own };
     let container = Container::run(order).await?;
     let way = format!("container {}", container.image());
     let host = container.host().to_owned();
@@ -215,17 +215,18 @@ fn own_arguments(kind: Kind) -> Vec<String> {
     }
 }
 
-async fn program_node(server: &Server, port: u16) -> Verdict<Started> {
+async fn program_node(server: &Server, port: Port) -> Verdict<Started> {
     let extras = Extras { arguments: &server.arguments, files: &server.files };
     let process: Process = match server.kind {
-        Kind::Command => local::run_command(&server.program, port, extras).await?,
-        kind => local::run(kind, port, extras).await?,
+        Kind::Command => local::run_command(&server.program, port.number(), extras).await?,
+        kind => local::run(kind, port.number(), extras).await?,
     };
     let way = format!("program {}", process.path().display());
     Ok(Started { node: node(server, Body::Process(process), "127.0.0.1".into(), port), way })
 }
 
-fn node(server: &Server, body: Body, host: String, port: u16) -> Node {
+fn node(server: &Server, body: Body, host: String, held: Port) -> Node {
+    let port = held.number();
     let url = match server.kind {
         Kind::Command => server.url.replace("{port}", &port.to_string()),
         kind => kind.url(&host, port),
@@ -235,7 +236,7 @@ fn node(server: &Server, body: Body, host: String, port: u16) -> Node {
         _ => url,
     };
     let wire = if server.scheme.is_some() { Wire::Unknown } else { server.kind.wire() };
-    Node::new(body, Question { wire, host, port, login: None }, url)
+    Node::new(body, Question { wire, host, port, login: None }, url, Some(held))
 }
 
 #[cfg(test)]
