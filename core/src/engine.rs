@@ -159,7 +159,7 @@ pub(crate) fn finish(handle: &Arc<Handle>, status: StatusCode) -> Option<Commit>
                 event::save_failed(&error);
                 recover(&handle, error).await?;
                 let mut edits = HeaderEdits::default();
-                handle.settings.carrier.vary(&mut edits);
+                vary(&handle.settings, &mut edits);
                 return Ok(edits);
             }
         }
@@ -170,7 +170,7 @@ pub(crate) fn finish(handle: &Arc<Handle>, status: StatusCode) -> Option<Commit>
 /// Makes the header edits for a session as it stands.
 fn edits(settings: &Settings, state: &State) -> HeaderEdits {
     let mut edits = HeaderEdits::default();
-    settings.carrier.vary(&mut edits);
+    vary(settings, &mut edits);
     match (state.ticket, &state.access) {
         (Ticket::Send, Access::Stored(stored)) => {
             let now = settings.now();
@@ -198,6 +198,14 @@ fn edits(settings: &Settings, state: &State) -> HeaderEdits {
         _ => {}
     }
     edits
+}
+
+/// Says which headers of the request the session was looked for in.
+fn vary(settings: &Settings, edits: &mut HeaderEdits) {
+    settings.carrier.vary(edits);
+    if let Some(old) = &settings.old {
+        old.carrier.vary(edits);
+    }
 }
 
 /// Takes back the ticket of the old format, once its session has moved or ended.

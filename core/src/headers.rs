@@ -33,6 +33,9 @@ pub struct HeaderEdits {
     cookies: SmallVec<[HeaderValue; 1]>,
     /// Headers of other transports that hold an id: at most one in practice.
     secrets: Vec<(HeaderName, HeaderValue)>,
+    /// The response depends on the request's cookies.
+    varies_on_cookie: bool,
+    /// It depends on another header of the request.
     vary: Option<HeaderName>,
 }
 
@@ -40,7 +43,7 @@ impl HeaderEdits {
     /// Returns whether there is nothing to change.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.cookies.is_empty() && self.secrets.is_empty() && self.vary.is_none()
+        self.cookies.is_empty() && self.secrets.is_empty() && !self.varies_on_cookie && self.vary.is_none()
     }
 
     /// Applies the changes to a response's headers.
@@ -55,7 +58,7 @@ impl HeaderEdits {
             remove_targeted(headers);
         }
         // A cookie makes the response depend on cookies, whether or not the session was read.
-        let vary = self.vary.or_else(|| (!self.cookies.is_empty()).then_some(COOKIE));
+        let cookie = (self.varies_on_cookie || !self.cookies.is_empty()).then_some(COOKIE);
         for cookie in self.cookies {
             headers.append(SET_COOKIE, cookie);
         }
@@ -67,14 +70,15 @@ impl HeaderEdits {
         for (name, value) in self.secrets {
             headers.insert(name, value);
         }
-        let Some(vary) = vary else { return };
-        match headers.entry(VARY) {
-            Entry::Vacant(there) => {
-                there.insert(named(vary));
-            }
-            Entry::Occupied(mut there) => {
-                if !there.iter().any(|line| names(line, &vary)) {
-                    there.append(named(vary));
+        for vary in cookie.into_iter().chain(self.vary) {
+            match headers.entry(VARY) {
+                Entry::Vacant(there) => {
+                    there.insert(named(vary));
+                }
+                Entry::Occupied(mut there) => {
+                    if !there.iter().any(|line| names(line, &vary)) {
+                        there.append(named(vary));
+                    }
                 }
             }
         }
@@ -99,12 +103,12 @@ impl HeaderEdits {
 
     /// Notes that the response depends on the request's cookies, because the session was read.
     pub(crate) fn vary_on_cookie(&mut self) {
-        self.vary = Some(COOKIE);
+        self.varies_on_cookie = true;
     }
 
-    /// Notes that the response depends on another header of the request, or on none.
+    /// Notes that the response depends on another header of the request as well, if there is a name.
     pub(crate) fn vary_on(&mut self, name: Option<HeaderName>) {
-        self.vary = name;
+        self.vary = name.or_else(|| self.vary.take());
     }
 
     /// Adds a `Set-Cookie`, after those already added.

@@ -7,8 +7,8 @@ mod support;
 use std::{collections::BTreeMap, time::Duration};
 
 use cloakroom_core::{
-    AdminStore, Bytes, CookieConfig, Engine, ErrorKind, NoStore, Profile, RequestHead, Result, Save, Session,
-    Store, Ttl,
+    AdminStore, BearerTransport, Bytes, CookieConfig, Engine, ErrorKind, NoStore, Profile, RequestHead,
+    Result, Save, Session, Store, Ttl,
 };
 use futures_util::StreamExt;
 use http::{HeaderMap, Method, StatusCode, Uri, header};
@@ -303,6 +303,18 @@ async fn sessions_move_from_express_and_from_cookies_as_well() {
     jar.visit(&engine, async |s| add(s)).await.unwrap();
     assert_eq!((jar.names(), House::records(&own).await), (vec!["__Host-sid"], 1));
     assert_eq!(jar.n(&engine).await.unwrap(), Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn caches_are_told_of_the_old_cookie_where_ids_travel_in_a_header_from_now_on() {
+    let house = House::new().await;
+    let builder = Engine::builder(Spy::new()).transport(BearerTransport::new("x-session").unwrap());
+    let engine = builder.migrate_from(Profile::koa(KEYS), house.old.clone()).build().unwrap();
+    let lazy = house.jar.begin(&engine);
+    assert_eq!(lazy.load().await.unwrap().get::<u64>("n").unwrap(), Some(1));
+    let headers = support::visitor::finish(&engine, &lazy, StatusCode::OK).await.unwrap();
+    let vary: Vec<_> = headers.get_all(header::VARY).iter().map(|line| line.to_str().unwrap()).collect();
+    assert_eq!(vary, ["Cookie", "authorization"]);
 }
 
 #[test]
