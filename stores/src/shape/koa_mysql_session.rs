@@ -15,7 +15,7 @@ use sqlx::{
 use super::json::json;
 use crate::{
     mysql::{NOW, classify, open_pool, probe},
-    sql::{Connections, Line, Link, Names, Preparing, Quote, Sql, TIMEOUT},
+    sql::{Connections, Line, Link, Names, Preparing, Quote, Sql, TIMEOUT, check_times},
     sweep::{EVERY, More, Sweep, Sweeper},
 };
 
@@ -162,13 +162,11 @@ impl KoaMysqlSessionBuilder {
     /// Connects, and looks whether the table is there.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] naming `url`, `table` or `max_connections`; [`ErrorKind::Rejected`] for a wrong user,
+    /// [`ErrorKind::Config`] naming `url`, `table`, `sweep_every` or `max_connections`; [`ErrorKind::Rejected`] for a wrong user,
     /// password or database; [`ErrorKind::Unavailable`] and [`ErrorKind::Timeout`] if the server cannot be reached.
     pub async fn connect(self, url: &str) -> Result<KoaMysqlSession> {
         let named = |error: Error| error.operation("connect").store(STORE);
-        if self.max_connections == 0 {
-            return Err(named(Error::config("max_connections", "must be at least 1")));
-        }
+        self.check().map_err(named)?;
         let pool = open_pool(url, self.max_connections, TIMEOUT).await.map_err(named)?;
         self.open(Connections::of_the_store(pool)).await
     }
@@ -178,7 +176,16 @@ impl KoaMysqlSessionBuilder {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub async fn from_pool(self, pool: MySqlPool) -> Result<KoaMysqlSession> {
+        self.check().map_err(|error| error.operation("connect").store(STORE))?;
         self.open(Connections::of_the_application(pool)).await
+    }
+
+    fn check(&self) -> Result<()> {
+        check_times(TIMEOUT, self.sweep_every)?;
+        if self.max_connections == 0 {
+            return Err(Error::config("max_connections", "must be at least 1"));
+        }
+        Ok(())
     }
 
     async fn open(self, connections: Connections<MySql>) -> Result<KoaMysqlSession> {

@@ -12,7 +12,7 @@ use sqlx::{
 
 use super::json::json;
 use crate::{
-    sql::{Connections, Line, Link, Names, Preparing, Quote, Sql, TIMEOUT},
+    sql::{Connections, Line, Link, Names, Preparing, Quote, Sql, TIMEOUT, check_times},
     sqlite::{NOW, Writers, classify, options},
     sweep::{EVERY, More, Sweep, Sweeper},
 };
@@ -143,13 +143,11 @@ impl KoaSqlite3SessionBuilder {
     /// Opens the file, and looks whether the table is there.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] naming `url`, `table` or `max_connections`: also for a database in memory, which no other
+    /// [`ErrorKind::Config`] naming `url`, `table`, `sweep_every` or `max_connections`: also for a database in memory, which no other
     /// process could see. [`ErrorKind::Rejected`] if the file is not there or may not be read.
     pub async fn connect(self, url: &str) -> Result<KoaSqlite3Session> {
         let named = |error: Error| error.operation("connect").store(STORE);
-        if self.max_connections == 0 {
-            return Err(named(Error::config("max_connections", "must be at least 1")));
-        }
+        self.check().map_err(named)?;
         let options = options(url).map_err(named)?.create_if_missing(false).busy_timeout(TIMEOUT);
         let pool = SqlitePoolOptions::new()
             .max_connections(self.max_connections)
@@ -165,7 +163,16 @@ impl KoaSqlite3SessionBuilder {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub async fn from_pool(self, pool: SqlitePool) -> Result<KoaSqlite3Session> {
+        self.check().map_err(|error| error.operation("connect").store(STORE))?;
         self.open(Connections::of_the_application(pool)).await
+    }
+
+    fn check(&self) -> Result<()> {
+        check_times(TIMEOUT, self.sweep_every)?;
+        if self.max_connections == 0 {
+            return Err(Error::config("max_connections", "must be at least 1"));
+        }
+        Ok(())
     }
 
     async fn open(self, connections: Connections<Sqlite>) -> Result<KoaSqlite3Session> {

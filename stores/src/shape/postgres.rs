@@ -12,7 +12,7 @@ use sqlx::{
 
 use crate::{
     postgres::{classify, options, pool_options, probe},
-    sql::{Connections, Line, Link, Names, Preparing, Quote, Sql, TIMEOUT},
+    sql::{Connections, Line, Link, Names, Preparing, Quote, Sql, TIMEOUT, check_times},
     sweep::{EVERY, More, Sweep, Sweeper},
 };
 
@@ -155,16 +155,14 @@ impl<S> PostgresShapeBuilder<S> {
     /// Connects, and looks whether the table and the time zone are there.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] naming `url`, `schema`, `table`, `time_zone` or `max_connections`;
+    /// [`ErrorKind::Config`] naming `url`, `schema`, `table`, `time_zone`, `sweep_every` or `max_connections`;
     /// [`ErrorKind::Rejected`] for a wrong user, password or database; [`ErrorKind::Unavailable`] and
     /// [`ErrorKind::Timeout`] if the server cannot be reached.
     pub async fn connect(self, url: &str) -> Result<S> {
         let store = self.layout.store;
         let named = move |error: Error| error.operation("connect").store(store);
+        self.check().map_err(named)?;
         let options = options(url).map_err(named)?;
-        if self.max_connections == 0 {
-            return Err(named(Error::config("max_connections", "must be at least 1")));
-        }
         // One connection at once: a wrong address or password shows here, and the status is true from the beginning.
         let pool = pool_options(self.max_connections, TIMEOUT).connect_with(options).await;
         let pool = pool.map_err(|error| named(classify(error).error))?;
@@ -176,7 +174,16 @@ impl<S> PostgresShapeBuilder<S> {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub async fn from_pool(self, pool: PgPool) -> Result<S> {
+        self.check().map_err(|error| error.operation("connect").store(self.layout.store))?;
         self.open(Connections::of_the_application(pool)).await
+    }
+
+    fn check(&self) -> Result<()> {
+        check_times(TIMEOUT, self.sweep_every)?;
+        if self.max_connections == 0 {
+            return Err(Error::config("max_connections", "must be at least 1"));
+        }
+        Ok(())
     }
 
     async fn open(self, connections: Connections<Postgres>) -> Result<S> {

@@ -10,3 +10,29 @@ mod koa_mysql_session;
 mod koa_pg_session;
 mod koa_sqlite3_session;
 mod table;
+
+#[tokio::test]
+async fn a_sweep_without_a_pause_is_refused_before_anything_is_opened() {
+    use std::time::Duration;
+
+    use cloakroom::{
+        ErrorKind,
+        shape::{ConnectPgSimple, KoaMysqlSession, KoaPgSession, KoaSqlite3Session},
+    };
+
+    // Nobody answers at these addresses.
+    let (pg, mysql, sqlite) =
+        ("postgres://u:p@127.0.0.1:1/d", "mysql://u:p@127.0.0.1:1/d", "sqlite:///nowhere/a.db");
+    let never = Duration::ZERO;
+    let errors = [
+        ConnectPgSimple::builder("UTC").sweep_every(never).connect(pg).await.map(drop),
+        KoaPgSession::builder("UTC").sweep_every(never).connect(pg).await.map(drop),
+        KoaMysqlSession::builder().sweep_every(never).connect(mysql).await.map(drop),
+        KoaSqlite3Session::builder().sweep_every(never).connect(sqlite).await.map(drop),
+    ]
+    .map(Result::unwrap_err);
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert_eq!(error.field(), Some("sweep_every"));
+    }
+}
