@@ -5,6 +5,7 @@ mod backend;
 mod builder;
 mod classify;
 mod cluster;
+mod command;
 mod index;
 mod link;
 mod names;
@@ -23,7 +24,7 @@ use std::{
     },
 };
 
-use ::redis::{Client, Cmd, Value};
+use ::redis::{Client, Value};
 use async_trait::async_trait;
 use bytes::Bytes;
 use cloakroom_core::{
@@ -35,6 +36,7 @@ pub use self::builder::RedisStoreBuilder;
 use self::{
     backend::Backend,
     classify::STORE,
+    command::command,
     link::Failure,
     names::Names,
     script::{REMOVE, REPLACE},
@@ -170,35 +172,40 @@ impl RedisStore {
     }
 
     /// Sends a command that begins with the name of a value.
-    async fn on_value(&self, key: &Key, command: &str, args: impl Fn(&mut Cmd)) -> Result<Value> {
+    async fn on_value(&self, key: &Key, verb: &str, args: &[&[u8]]) -> Result<Value> {
         let name = self.names().value(key);
-        let mut command = ::redis::cmd(command);
-        command.arg(&name);
-        args(&mut command);
+        let command = command([verb.as_bytes(), &name].iter().chain(args).copied());
         self.backend().send(&name, &command).await
     }
 
     async fn unlink(&self, name: &[u8]) -> Result<bool> {
-        let mut command = ::redis::cmd("UNLINK");
-        command.arg(name);
-        reply::one_or_none(&self.backend().send(name, &command).await?)
+        let unlink = command([b"UNLINK", name].into_iter());
+        reply::one_or_none(&self.backend().send(name, &unlink).await?)
     }
 
-    /// Compares and swaps without a script; `None` if this server cannot.
+    /// Compares and swaps in the cheapest way that the server has.
+    async fn replace_live(&self, key: &Key, expected: &[u8], value: &[u8], ttl: Ttl) -> Result<Swapped> {
+        let (name, ttl) = (self.names().value(key), ttl.millis().to_string());
+        if self.inner.has_ifeq.load(Ordering::Relaxed)
+            && let Some(swapped) = self.replace_at_once(&name, expected, value, ttl.as_bytes()).await?
+        {
+            return Ok(swapped);
+        }
+        // A script, which is sent the old value whole: that costs the server less than its digest.
+        let args = [expected, value, ttl.as_bytes()];
+        reply::swapped(self.backend().run(&REPLACE, &[&name], &args).await?)
+    }
+
+    /// Compares and swaps without a script; `None` if this server cannot, which is then remembered.
     async fn replace_at_once(
         &self,
-        key: &Key,
+        name: &[u8],
         expected: &[u8],
         value: &[u8],
-        ttl: Ttl,
+        ttl: &[u8],
     ) -> Result<Option<Swapped>> {
-        if !self.inner.has_ifeq.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        let name = self.names().value(key);
-        let mut command = ::redis::cmd("SET");
-        command.arg(&name).arg(value).arg("IFEQ").arg(expected).arg("GET").arg("PX").arg(ttl.millis());
-        match self.backend().try_send(&name, &command).await {
+        let set = command([b"SET", name, value, b"IFEQ", expected, b"GET", b"PX", ttl].into_iter());
+        match self.backend().try_send(name, &set).await {
             Ok(before) => reply::swapped_from(before, expected).map(Some),
             // An older server has taken over.
             Err(Failure::Sent(error)) if error.detail() == Some("syntax error") => {
@@ -207,16 +214,6 @@ impl RedisStore {
             }
             Err(failure) => Err(failure.into()),
         }
-    }
-
-    /// Compares and swaps by a script, which is sent the old value whole: that costs the server less than its digest.
-    async fn replace_by_script(&self, key: &Key, expected: &[u8], value: &[u8], ttl: Ttl) -> Result<Swapped> {
-        let name = self.names().value(key);
-        let keys = [&*name];
-        let replaced = self.backend().run(&REPLACE, &keys, |command| {
-            command.arg(expected).arg(value).arg(ttl.millis());
-        });
-        reply::swapped(replaced.await?)
     }
 
     fn check_size(&self, value: &[u8]) -> Result<()> {
@@ -242,19 +239,15 @@ impl fmt::Debug for RedisStore {
 #[async_trait]
 impl Store for RedisStore {
     async fn get(&self, key: &Key) -> Result<Option<Bytes>> {
-        let found = self.on_value(key, "GET", |_| ()).await.and_then(reply::bytes);
+        let found = self.on_value(key, "GET", &[]).await.and_then(reply::bytes);
         found.map_err(|error| error.operation("get"))
     }
 
     async fn set(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<()> {
-        let set = async {
-            self.check_size(&value)?;
-            let set = self.on_value(key, "SET", |command| {
-                command.arg(&*value).arg("PX").arg(ttl.millis());
-            });
-            reply::okay(&set.await?)
-        };
-        set.await.map_err(|error: Error| error.operation("set"))
+        self.check_size(&value).map_err(|error| error.operation("set"))?;
+        let ttl = ttl.millis().to_string();
+        let set = self.on_value(key, "SET", &[&value, b"PX", ttl.as_bytes()]).await;
+        set.and_then(|reply| reply::okay(&reply)).map_err(|error| error.operation("set"))
     }
 
     async fn destroy(&self, key: &Key) -> Result<bool> {
@@ -281,40 +274,27 @@ impl Store for RedisStore {
 #[async_trait]
 impl AtomicStore for RedisStore {
     async fn create(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<bool> {
-        let created = async {
-            self.check_size(&value)?;
-            let set = self.on_value(key, "SET", |command| {
-                command.arg(&*value).arg("PX").arg(ttl.millis()).arg("NX");
-            });
-            reply::okay_or_nil(&set.await?)
-        };
-        created.await.map_err(|error: Error| error.operation("create"))
+        self.check_size(&value).map_err(|error| error.operation("create"))?;
+        let ttl = ttl.millis().to_string();
+        let set = self.on_value(key, "SET", &[&value, b"PX", ttl.as_bytes(), b"NX"]).await;
+        set.and_then(|reply| reply::okay_or_nil(&reply)).map_err(|error| error.operation("create"))
     }
 
     async fn replace(&self, key: &Key, expected: &[u8], value: Bytes, ttl: Ttl) -> Result<Swapped> {
-        let replaced = async {
-            self.check_size(&value)?;
-            match self.replace_at_once(key, expected, &value, ttl).await? {
-                Some(swapped) => Ok(swapped),
-                None => self.replace_by_script(key, expected, &value, ttl).await,
-            }
-        };
-        replaced.await.map_err(|error: Error| error.operation("replace"))
+        self.check_size(&value).map_err(|error| error.operation("replace"))?;
+        let replaced = self.replace_live(key, expected, &value, ttl).await;
+        replaced.map_err(|error| error.operation("replace"))
     }
 
     async fn remove(&self, key: &Key, expected: &[u8]) -> Result<Swapped> {
         let name = self.names().value(key);
-        let keys = [&*name];
-        let removed = self.backend().run(&REMOVE, &keys, |command| {
-            command.arg(expected);
-        });
-        removed.await.and_then(reply::swapped).map_err(|error| error.operation("remove"))
+        let removed = self.backend().run(&REMOVE, &[&name], &[expected]).await;
+        removed.and_then(reply::swapped).map_err(|error| error.operation("remove"))
     }
 
     async fn touch(&self, key: &Key, ttl: Ttl) -> Result<bool> {
-        let touched = self.on_value(key, "PEXPIRE", |command| {
-            command.arg(ttl.millis());
-        });
-        touched.await.and_then(|reply| reply::one_or_none(&reply)).map_err(|error| error.operation("touch"))
+        let ttl = ttl.millis().to_string();
+        let touched = self.on_value(key, "PEXPIRE", &[ttl.as_bytes()]).await;
+        touched.and_then(|reply| reply::one_or_none(&reply)).map_err(|error| error.operation("touch"))
     }
 }

@@ -36,20 +36,11 @@ impl Backend {
     }
 
     /// Runs a script on `keys`, by its hash; whole, if the server has lost it.
-    pub(super) async fn run(
-        &self,
-        script: &Script,
-        keys: &[&[u8]],
-        args: impl Fn(&mut Cmd) + Send + Sync,
-    ) -> Result<Value> {
+    pub(super) async fn run(&self, script: &Script, keys: &[&[u8]], args: &[&[u8]]) -> Result<Value> {
         let name = keys.first().copied().unwrap_or_default();
-        let mut command = script.by_hash(keys);
-        args(&mut command);
-        match self.try_send(name, &command).await {
+        match self.try_send(name, &script.by_hash(keys, args)).await {
             Err(Failure::Sent(error)) if has_code(&error, "NOSCRIPT") => {
-                let mut command = script.whole(keys);
-                args(&mut command);
-                self.send(name, &command).await
+                Box::pin(async { self.send(name, &script.whole(keys, args)).await }).await
             }
             reply => reply.map_err(Error::from),
         }
@@ -80,8 +71,9 @@ impl Backend {
     pub(super) async fn try_send(&self, name: &[u8], command: &Cmd) -> Result<Value, Failure> {
         match self {
             Self::Link(link) => link.send(command).await,
-            Self::Cluster(cluster) => cluster.send(name, command).await,
-            Self::Pool(pool) => pool.send(command).await,
+            // Boxed, so that a command over a link does not carry the room for these: kilobytes with every operation.
+            Self::Cluster(cluster) => Box::pin(cluster.send(name, command)).await,
+            Self::Pool(pool) => Box::pin(pool.send(command)).await,
         }
     }
 }

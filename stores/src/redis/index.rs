@@ -12,6 +12,7 @@ use redis::Value;
 use super::{
     RedisStore,
     classify::STORE,
+    command::command,
     reply,
     script::{BIND, BOUND, END, FORGET, LIVE},
 };
@@ -20,7 +21,7 @@ use super::{
 const MAX_USER_LEN: usize = 255;
 
 /// For how long nobody takes a binding without a value for stale, in milliseconds.
-const GRACE: u64 = 60_000;
+const GRACE: &[u8] = b"60000";
 
 /// How many keys of a cluster are looked at together.
 const AT_ONCE: usize = 64;
@@ -61,15 +62,13 @@ impl RedisStore {
         let (set, owner) = (self.names().user(user), self.names().owner(key));
         let spread = self.backend().is_spread();
         let keys: &[&[u8]] = if spread { &[&set] } else { &[&set, &owner] };
-        let bound = self.backend().run(&BIND, keys, |command| {
-            command.arg(key.as_bytes()).arg(ttl.millis()).arg(user).arg(GRACE);
-        });
-        reply::one_or_none(&bound.await?)?;
+        let (ttl, user) = (ttl.millis().to_string(), user.as_bytes());
+        let args = [key.as_bytes(), ttl.as_bytes(), user, GRACE];
+        reply::one_or_none(&self.backend().run(&BIND, keys, &args).await?)?;
         if spread {
             // Last, since it decides: until now the key belongs to whom it did before.
-            let mut command = redis::cmd("SET");
-            command.arg(&owner).arg(user).arg("PX").arg(ttl.millis());
-            reply::okay(&self.backend().send(&owner, &command).await?)?;
+            let note = command([b"SET", &*owner, user, b"PX", ttl.as_bytes()].into_iter());
+            reply::okay(&self.backend().send(&owner, &note).await?)?;
         }
         Ok(())
     }
@@ -84,13 +83,8 @@ impl RedisStore {
         }
         let set = self.names().user(user);
         for batch in stale.chunks(BATCH) {
-            let keys = [&*set];
-            let forget = self.backend().run(&FORGET, &keys, |command| {
-                for key in batch {
-                    command.arg(key.as_bytes());
-                }
-            });
-            reply::count(&forget.await?)?;
+            let keys: Vec<&[u8]> = batch.iter().map(|key| key.as_bytes()).collect();
+            reply::count(&self.backend().run(&FORGET, &[&set], &keys).await?)?;
         }
         Ok(live)
     }
@@ -107,7 +101,7 @@ impl RedisStore {
 
     /// Returns the keys that a user's set names, whether or not they are still the user's.
     async fn bound_to(&self, user: &str) -> Result<Vec<Key>> {
-        let bound = self.backend().run(&BOUND, &[&self.names().user(user)], |_| ()).await?;
+        let bound = self.backend().run(&BOUND, &[&self.names().user(user)], &[]).await?;
         let keys = reply::list(bound)?.into_iter();
         // Nothing but keys was put there by us.
         Ok(keys.filter_map(|key| Key::new(String::from_utf8(key).ok()?).ok()).collect())
@@ -121,16 +115,13 @@ impl RedisStore {
         }
         let names = self.pairs(keys);
         let names: Vec<&[u8]> = names.iter().map(|name| &**name).collect();
-        let looked = self.backend().run(&LIVE, &names, |command| {
-            command.arg(user);
-        });
-        reply::flags(looked.await?, keys.len())
+        let looked = self.backend().run(&LIVE, &names, &[user.as_bytes()]).await?;
+        reply::flags(looked, keys.len())
     }
 
     async fn look_at(&self, key: Key, user: &str) -> Result<bool> {
         let value = self.names().value(&key);
-        let mut exists = redis::cmd("EXISTS");
-        exists.arg(&value);
+        let exists = command([b"EXISTS", &*value].into_iter());
         let (owned, exists) =
             try_join(self.is_owner(&key, user), self.backend().send(&value, &exists)).await?;
         Ok(owned && reply::one_or_none(&exists)?)
@@ -145,10 +136,7 @@ impl RedisStore {
         }
         let names = self.pairs(keys);
         let names: Vec<&[u8]> = names.iter().map(|name| &**name).collect();
-        let ended = self.backend().run(&END, &names, |command| {
-            command.arg(user);
-        });
-        reply::count(&ended.await?)
+        reply::count(&self.backend().run(&END, &names, &[user.as_bytes()]).await?)
     }
 
     async fn end_one(&self, key: Key, user: &str) -> Result<bool> {
@@ -162,8 +150,7 @@ impl RedisStore {
 
     async fn is_owner(&self, key: &Key, user: &str) -> Result<bool> {
         let owner = self.names().owner(key);
-        let mut get = redis::cmd("GET");
-        get.arg(&owner);
+        let get = command([b"GET", &*owner].into_iter());
         Ok(match self.backend().send(&owner, &get).await? {
             Value::BulkString(name) => name == user.as_bytes(),
             Value::Nil => false,

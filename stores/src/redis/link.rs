@@ -14,7 +14,7 @@ use cloakroom_core::{Error, ErrorKind, Result, StatusSender};
 use futures_util::future::{Either, select};
 use redis::{
     AsyncConnectionConfig, Cmd, Pipeline, PushInfo, PushKind, RedisError, RedisResult, Value,
-    aio::{MultiplexedConnection, SendError},
+    aio::{ConnectionLike, MultiplexedConnection, SendError},
 };
 use tokio::{
     sync::{Notify, watch},
@@ -156,7 +156,9 @@ impl Link {
     /// Sends a command once and returns its reply.
     pub(super) async fn send(&self, command: &Cmd) -> Result<Value, Failure> {
         let (mut connection, waiting) = self.shared.begin().await?;
-        let reply = connection.send_packed_command(command).await.and_then(Value::extract_error);
+        // The driver's boxed form. Within ours it would make a future of more than a kilobyte, and what is larger than
+        // that the allocator hands out under a lock.
+        let reply = connection.req_packed_command(command).await.and_then(Value::extract_error);
         waiting.end(reply)
     }
 

@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 
 use redis::Cmd;
 
+use super::command::command;
+
 /// Replaces the value if it is the expected one: 1, nil when there is none, else the value that is there.
 pub(super) static REPLACE: Script = Script::new(
     "local v=redis.call('GET',KEYS[1]) \
@@ -76,20 +78,19 @@ impl Script {
         self.code
     }
 
-    /// Starts the command that names the script by its hash.
-    pub(super) fn by_hash(&self, keys: &[&[u8]]) -> Cmd {
+    /// Returns the command that names the script by its hash.
+    pub(super) fn by_hash(&self, keys: &[&[u8]], args: &[&[u8]]) -> Cmd {
         let hash = self.hash.get_or_init(|| redis::Script::new(self.code).get_hash().to_owned());
-        start("EVALSHA", hash, keys)
+        call("EVALSHA", hash, keys, args)
     }
 
-    /// Starts the command that sends the script whole, which also loads it.
-    pub(super) fn whole(&self, keys: &[&[u8]]) -> Cmd {
-        start("EVAL", self.code, keys)
+    /// Returns the command that sends the script whole, which also loads it.
+    pub(super) fn whole(&self, keys: &[&[u8]], args: &[&[u8]]) -> Cmd {
+        call("EVAL", self.code, keys, args)
     }
 }
 
-fn start(name: &str, script: &str, keys: &[&[u8]]) -> Cmd {
-    let mut command = redis::cmd(name);
-    command.arg(script).arg(keys.len()).arg(keys);
-    command
+fn call(name: &str, script: &str, keys: &[&[u8]], args: &[&[u8]]) -> Cmd {
+    let count = keys.len().to_string();
+    command([name.as_bytes(), script.as_bytes(), count.as_bytes()].iter().chain(keys).chain(args).copied())
 }
