@@ -34,7 +34,9 @@ impl<S: Sync> FromRequestParts<S> for Session {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
-        LazySession::from_request_parts(parts, state).await?.into_loaded().await
+        // axum boxes a handler's future together with this one. Apart, both are small enough for what an allocator keeps
+        // at hand for each thread; together they are not, and threads queue for its lock.
+        Box::pin(LazySession::from_request_parts(parts, state).await?.into_loaded()).await
     }
 }
 

@@ -38,6 +38,9 @@ const DOUBT: Duration = Duration::from_millis(100);
 /// How often at most somebody who waits has a server tried that has been away for long.
 const WANTED: Duration = Duration::from_millis(500);
 
+/// How many commands may wait to be written.
+const IN_LINE: usize = 1024;
+
 /// How long the store waits, and for what.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeouts {
@@ -357,6 +360,8 @@ async fn try_once(shared: &Arc<Shared>, last: Option<&Identity>) -> Result<Made>
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(shared.timeouts.connect))
         .set_response_timeout(Some(shared.timeouts.response))
+        // The driver's 50 places are too few for the requests of a busy server, which then wait for a place, too.
+        .set_pipeline_buffer_size(IN_LINE)
         .set_push_sender(hang_up(Arc::downgrade(shared), number, Arc::clone(&broken)));
     let client = shared.target.resolve(shared.timeouts).await?;
     let mut connection =
