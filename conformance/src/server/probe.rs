@@ -201,15 +201,36 @@ async fn mongo(stream: &mut TcpStream) -> Result<Product, String> {
     let head = read_exactly(stream, 4).await?;
     let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]).clamp(4, 100_000) as usize;
     let body = read_exactly(stream, length - 4).await?;
-    let version = find(&body, b"\x02version\0").and_then(|at| {
-        let text = body.get(at + 9 + 4..)?;
-        let end = text.iter().position(|&byte| byte == 0)?;
-        Some(String::from_utf8_lossy(&text[..end]).into_owned())
-    });
-    let name = if find(&body, b"ecantus").is_some() { "SecantusDB" } else { "MongoDB" };
+    // What stands in for MongoDB says in `version` which one it stands for.
+    let (name, version) = match text_field(&body, "secantusVersion") {
+        Some(own) => ("SecantusDB", Some(own)),
+        None if find(&body, b"ecantus").is_some() => ("SecantusDB", None),
+        None => ("MongoDB", text_field(&body, "version")),
+    };
     Ok(Product { name: name.into(), version: version.unwrap_or_default() })
+}
+
+/// The text under `name` in a document of BSON: its kind, its name, four bytes of length, and the text up to a zero.
+fn text_field(document: &[u8], name: &str) -> Option<String> {
+    let head = [b"\x02", name.as_bytes(), b"\0"].concat();
+    let text = document.get(find(document, &head)? + head.len() + 4..)?;
+    let end = text.iter().position(|&byte| byte == 0)?;
+    Some(String::from_utf8_lossy(&text[..end]).into_owned())
 }
 
 fn find(within: &[u8], what: &[u8]) -> Option<usize> {
     within.windows(what.len()).position(|window| window == what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_found_in_a_document_by_its_whole_name() {
+        let document = b"\x02secantusVersion\0\x06\0\0\x000.5.3\0\x02version\0\x06\0\0\x008.0.4\0\0";
+        assert_eq!(text_field(document, "version").as_deref(), Some("8.0.4"));
+        assert_eq!(text_field(document, "secantusVersion").as_deref(), Some("0.5.3"));
+        assert_eq!(text_field(document, "Version"), None);
+    }
 }
