@@ -241,6 +241,15 @@ fn passes(subject: &Subject, case: &str) {
     assert!(verdict.is_ok(), "{case}: {verdict:?}");
 }
 
+#[test]
+fn under_load_it_is_the_first_success_that_is_timed() {
+    // The status is right again at once, so that nothing else can be the reason.
+    let case = "server::a_kill_under_load_hangs_no_request_and_answers_nothing_wrong";
+    let verdict: Result<(), Failure> = runner::test(&subject(Bug::WarmsUpAfterTheReturn), case);
+    let failure = verdict.expect_err("nobody succeeds for seconds");
+    assert!(failure.rule().contains("the first succeeds within a second"), "{failure}");
+}
+
 macro_rules! servers_cases {
     ($($block:ident {$($topic:ident: [$($name:ident),* $(,)?])*})*) => {
         &[$($($((stringify!($block), stringify!($name)),)*)*)*]
