@@ -178,7 +178,7 @@ impl Server {
 
     /// Sets the scheme of the address: `rediss`, for a server whose arguments make it speak TLS.
     ///
-    /// Such a server counts as ready when it accepts a connection.
+    /// Such a server counts as ready when it accepts a connection and does not end it at once.
     #[must_use]
     pub fn scheme(mut self, scheme: impl Into<String>) -> Self {
         self.scheme = Some(scheme.into());

@@ -16,6 +16,9 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How long a connection stays open that nobody behind it takes, at most.
+const MOMENT: Duration = Duration::from_millis(100);
+
 /// The protocol of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wire {
@@ -23,6 +26,8 @@ pub(crate) enum Wire {
     Postgres,
     Mysql,
     Mongo,
+    /// What is said cannot be read: that a connection is accepted, and not ended at once, is all there is to see.
+    Tls,
     /// That a connection is accepted is all there is to see.
     Unknown,
 }
@@ -87,6 +92,7 @@ impl Question {
                 Wire::Postgres => postgres(&mut stream).await,
                 Wire::Mysql => mysql(&mut stream).await,
                 Wire::Mongo => mongo(&mut stream).await,
+                Wire::Tls => kept_open(&mut stream).await,
                 Wire::Unknown => Ok(Product::default()),
             }
         });
@@ -146,6 +152,15 @@ async fn read_exactly(stream: &mut TcpStream, length: usize) -> Result<Vec<u8>, 
     let mut bytes = vec![0; length];
     stream.read_exact(&mut bytes).await.map_err(|error| error.to_string())?;
     Ok(bytes)
+}
+
+/// Waits a moment for a connection to be ended: an engine accepts for a container in which nobody listens yet.
+async fn kept_open(stream: &mut TcpStream) -> Result<Product, String> {
+    match timeout(MOMENT, stream.read(&mut [0])).await {
+        Ok(Ok(0)) => Err("it hangs up".into()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Ok(_)) | Err(_) => Ok(Product::default()),
+    }
 }
 
 /// A startup message for a user that need not exist: a server that is ready asks for a password or refuses the user,
@@ -224,7 +239,20 @@ fn find(within: &[u8], what: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_hangs_up_at_once_is_not_ready_whatever_it_speaks() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let question = Question { wire: Wire::Tls, host: "127.0.0.1".into(), port, login: None };
+        let hang_up = async { drop(listener.accept().await.unwrap()) };
+        assert!(tokio::join!(question.ask(), hang_up).0.is_err());
+        let (answer, _open) = tokio::join!(question.ask(), listener.accept());
+        assert!(answer.is_ok(), "{answer:?}");
+    }
 
     #[test]
     fn a_text_is_found_in_a_document_by_its_whole_name() {

@@ -119,7 +119,7 @@ fn unanswered(kind: Kind, url: &str, failure: &Failure) -> Failure {
 }
 
 fn question(server: &Server, parts: &Parts<'_>, host: String, port: u16) -> Question {
-    let wire = if parts.is_plain() && server.scheme.is_none() { server.kind.wire() } else { Wire::Unknown };
+    let wire = if parts.is_plain() && server.scheme.is_none() { server.kind.wire() } else { Wire::Tls };
     Question { wire, host, port, login: parts.login() }
 }
 
@@ -281,7 +281,7 @@ fn node(server: &Server, body: Body, host: String, held: Port) -> Node {
         (Some(scheme), Some((_, rest))) => format!("{scheme}://{rest}"),
         _ => url,
     };
-    let wire = if server.scheme.is_some() { Wire::Unknown } else { server.kind.wire() };
+    let wire = if server.scheme.is_some() { Wire::Tls } else { server.kind.wire() };
     Node::new(body, Question { wire, host, port, login: None }, url, Some(held))
 }
 

@@ -90,10 +90,10 @@ impl RiverStore {
     async fn call(&self, operation: &str, key: &Key, values: [&[u8]; 2], ttl: Ttl) -> Result<Answer> {
         let bug = self.0.bug;
         let number = self.0.calls.fetch_add(1, SeqCst);
-        if bug == Bug::LateCallsAreLost && number > 4_000 && number % 10 == 0 {
+        if bug == Bug::LateCallsAreLost && number > 4_000 && number.is_multiple_of(10) {
             return Ok(Answer::Gone);
         }
-        if bug == Bug::AsksBeforeEveryThirdCall && number % 3 == 0 {
+        if bug == Bug::AsksBeforeEveryThirdCall && number.is_multiple_of(3) {
             // Whether it answers is seen by what follows.
             let _ = self.exchange(&ping()).await;
         }
