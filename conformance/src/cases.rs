@@ -29,10 +29,11 @@ mod server;
 mod sessions;
 mod status;
 mod touch;
+mod trips;
 mod values;
 mod wire;
 
-pub(crate) use self::wire::measure;
+pub(crate) use self::trips::{Trips, measure};
 
 /// One rule of the contract and how to see whether a store keeps it.
 pub(crate) struct Case {
@@ -380,6 +381,8 @@ macro_rules! for_each_case {
                 wire: [
                     a_stalled_server_costs_a_request_no_more_than_the_deadline,
                     two_hundred_clients_that_reconnect_make_no_storm,
+                ]
+                trips: [
                     each_operation_takes_the_round_trips_it_declares,
                 ]
             }

@@ -107,6 +107,16 @@ impl Cx {
         self.subject.round_trips_of(operation)
     }
 
+    /// How many round trips the store declares for an operation that does nothing.
+    pub(crate) fn refusals(&self, operation: Operation) -> Option<u64> {
+        self.subject.refusals_of(operation)
+    }
+
+    /// Where random walks begin, if the subject says so.
+    pub(crate) const fn seed(&self) -> Option<u64> {
+        self.subject.seed
+    }
+
     /// Whether the declared abilities have this operation.
     pub(crate) fn can(&self, operation: Operation) -> bool {
         operation.ability().is_none_or(|ability| self.declares(ability))

@@ -16,6 +16,9 @@ use crate::{
 /// Where servers come from.
 #[async_trait]
 pub(crate) trait Source: Send + Sync + 'static {
+    /// The kind of server, as people say it.
+    fn name(&self) -> &'static str;
+
     /// One that no other case uses.
     async fn own(&self) -> Verdict<Arc<dyn Machine>>;
 

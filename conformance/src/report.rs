@@ -141,6 +141,7 @@ pub struct Report {
     pub(crate) status: Tested,
     pub(crate) server: Option<ServerReport>,
     pub(crate) round_trips: Vec<(Operation, u64)>,
+    pub(crate) refusals: Vec<(Operation, u64)>,
     pub(crate) cases: Vec<CaseReport>,
 }
 
@@ -202,6 +203,13 @@ impl Report {
         &self.round_trips
     }
 
+    /// Returns how many round trips each operation took that answered `None`, `false`, `Gone` or `Conflict`, of several
+    /// such answers the one that took most; empty where [`round_trips`](Self::round_trips) is.
+    #[must_use]
+    pub fn refusals(&self) -> &[(Operation, u64)] {
+        &self.refusals
+    }
+
     /// Returns every case that ran, group by group.
     #[must_use]
     pub fn cases(&self) -> &[CaseReport] {
@@ -232,12 +240,15 @@ impl Report {
         writeln!(out, "## {}\n", self.store)?;
         writeln!(out, "Guarantee: {}\n", self.guarantee.as_str())?;
         if let Some(server) = &self.server {
-            writeln!(out, "Server: {} {}, {}\n", server.product, server.version, server.way)?;
+            let product = format!("{} {}", server.product, server.version);
+            writeln!(out, "Server: {}, {}\n", product.trim_end(), server.way)?;
         }
-        if !self.round_trips.is_empty() {
-            let counted: Vec<_> =
-                self.round_trips.iter().map(|(operation, count)| format!("{operation} {count}")).collect();
-            writeln!(out, "Round trips: {}\n", counted.join(", "))?;
+        for (what, trips) in [("Round trips", &self.round_trips), ("Refusals", &self.refusals)] {
+            if !trips.is_empty() {
+                let counted: Vec<_> =
+                    trips.iter().map(|(operation, count)| format!("{operation} {count}")).collect();
+                writeln!(out, "{what}: {}\n", counted.join(", "))?;
+            }
         }
         writeln!(out, "| group | passed | failed | time |\n|---|---|---|---|")?;
         for group in Group::ALL {
@@ -270,7 +281,7 @@ impl Report {
     }
 
     /// Returns the report as JSON: `store`, `guarantee`, `abilities`, `absent`, `status` (`tested` or why not),
-    /// `server` with `product`, `version` and `way`, or null, `round_trips` by operation, `passed`, and `cases` with `group`, `name`, `passed`, `millis`, and `rule` and `seen` of a failure.
+    /// `server` with `product`, `version` and `way`, or null, `round_trips` and `refusals` by operation, `passed`, and `cases` with `group`, `name`, `passed`, `millis`, and `rule` and `seen` of a failure.
     #[must_use]
     pub fn to_json(&self) -> String {
         let names =
@@ -298,16 +309,17 @@ impl Report {
             "server": self.server.as_ref().map(|ServerReport { product, version, way }| {
                 json!({ "product": product, "version": version, "way": way })
             }),
-            "round_trips": self
-                .round_trips
-                .iter()
-                .map(|(operation, count)| (operation.as_str().to_owned(), json!(count)))
-                .collect::<serde_json::Map<_, _>>(),
+            "round_trips": by_operation(&self.round_trips),
+            "refusals": by_operation(&self.refusals),
             "passed": self.passed(),
             "cases": cases,
         })
         .to_string()
     }
+}
+
+fn by_operation(trips: &[(Operation, u64)]) -> serde_json::Map<String, serde_json::Value> {
+    trips.iter().map(|(operation, count)| (operation.as_str().to_owned(), json!(count))).collect()
 }
 
 /// Why the status was not tested.
@@ -338,6 +350,7 @@ mod tests {
                 way: "container redis:7.0".into(),
             }),
             round_trips: vec![(Operation::Get, 1), (Operation::KeysOf, 2)],
+            refusals: vec![(Operation::Replace, 2)],
             cases: vec![
                 case("a_good_one", Outcome::Passed),
                 case("a_bad_one", Outcome::Failed(Failure::new("it works", "\"it\" broke"))),
@@ -360,6 +373,7 @@ mod tests {
         let text = report().to_markdown();
         assert!(text.contains("Server: Redis 7.0.15, container redis:7.0\n"), "{text}");
         assert!(text.contains("Round trips: get 1, keys_of 2\n"), "{text}");
+        assert!(text.contains("Refusals: replace 2\n"), "{text}");
         assert!(text.contains("| server | not tested (no server) | | |"), "{text}");
     }
 
@@ -367,7 +381,7 @@ mod tests {
     fn a_table_has_what_is_the_same_in_every_run() {
         let table = Report::table(&[report()]);
         let row = table.lines().nth(2).unwrap();
-        assert_eq!(row, "| mine | the later wins | no | yes | 1; keys_of 2 | Redis 7 | 1 of 2 |");
+        assert_eq!(row, "| mine | the later wins | no | yes | 1; keys_of 2 | Redis 7.0 | 1 of 2 |");
     }
 
     #[test]
@@ -378,6 +392,7 @@ mod tests {
         assert_eq!(json["passed"], json!(false));
         assert_eq!(json["server"]["version"], json!("7.0.15"));
         assert_eq!(json["round_trips"]["keys_of"], json!(2));
+        assert_eq!(json["refusals"]["replace"], json!(2));
         assert_eq!(json["cases"][1]["seen"], json!("\"it\" broke"));
         assert_eq!(json["cases"][0]["rule"], json!(null));
     }

@@ -11,13 +11,12 @@ use tokio::{
 use tracing::instrument::WithSubscriber as _;
 
 use crate::{
-    cases::{self, Case},
+    cases::{self, Case, Trips},
     context::Cx,
     ear::Ear,
     env::Env,
     failure::{Failure, Verdict},
     machine::Stage,
-    operation::Operation,
     report::{CaseReport, Outcome, Report, ServerReport, Tested},
     subject::{Ability, Addresses, Subject},
 };
@@ -71,8 +70,7 @@ impl Subject {
             // Every case fails for the same reason, and says so.
             Err(_) => Guarantee::LastWriterWins,
         };
-        // If the server cannot be reached the cases find the same, and say so.
-        let (server, round_trips) = self.observe().await.unwrap_or_default();
+        let (server, trips) = self.observe().await;
         let called_for = cases::all().filter(|case| case.is_called_for(self));
         let cases = stream::iter(called_for)
             .map(|case| async move {
@@ -94,7 +92,8 @@ impl Subject {
             abilities: self.abilities.clone(),
             status: if self.has_outage() { Tested::Yes } else { Tested::No },
             server,
-            round_trips,
+            round_trips: trips.done,
+            refusals: trips.refused,
             cases,
         }
     }
@@ -102,22 +101,36 @@ impl Subject {
 
 impl Subject {
     /// Asks the server what it is, and counts round trips on a quiet wire.
-    async fn observe(&self) -> Verdict<(Option<ServerReport>, Vec<(Operation, u64)>)> {
-        if self.source.is_none() {
-            return Ok((None, Vec::new()));
-        }
+    ///
+    /// What cannot be reached or counted makes cases fail, which say why.
+    async fn observe(&self) -> (Option<ServerReport>, Trips) {
+        let Some(source) = &self.source else {
+            return (None, Trips::default());
+        };
         let stage = match self.addresses {
             Addresses::One => Stage::Wire,
             Addresses::Many => Stage::Shared,
         };
-        let cx = Cx::open(self.clone(), stage, Ear::default()).await?;
-        let server = Some(cx.machine()?.describe());
-        let round_trips = match self.addresses {
-            Addresses::One => cases::measure(&cx, &cx.proxy()?).await?,
-            Addresses::Many => Vec::new(),
+        let opened = Cx::open(self.clone(), stage, Ear::default()).await;
+        let described = opened.as_ref().ok().and_then(|cx| Some(cx.machine().ok()?.describe()));
+        let server = described.unwrap_or_else(|| ServerReport {
+            product: source.name().to_owned(),
+            version: String::new(),
+            way: NOT_REACHED.to_owned(),
+        });
+        let trips = match opened {
+            Ok(cx) if self.addresses == Addresses::One => count(&cx).await.unwrap_or_default(),
+            _ => Trips::default(),
         };
-        Ok((server, round_trips))
+        (Some(server), trips)
     }
+}
+
+/// How a server was started that was not, or in which no store could be opened.
+const NOT_REACHED: &str = "not reached";
+
+async fn count(cx: &Cx) -> Verdict<Trips> {
+    cases::measure(cx, &cx.proxy()?).await
 }
 
 /// Runs one case under its deadline, in a task so that a panic is a failure like any other.

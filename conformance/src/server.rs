@@ -13,6 +13,7 @@ use crate::{
 
 mod address;
 mod container;
+mod family;
 mod kind;
 mod lifeline;
 mod local;
@@ -42,13 +43,13 @@ mod start;
 /// The first of these that leads to one; which it was is printed, and stands in the report:
 ///
 /// 1. **The environment** has the address of one: `CLOAKROOM_TEST_REDIS_URL`, and for the other kinds
-///    `.._POSTGRES_URL`, `.._MYSQL_URL`, `.._MARIADB_URL`, `.._MONGO_URL`, `.._REDIS_CLUSTER_URL` and
-///    `.._REDIS_SENTINEL_URL`, of the last two every node's, separated by commas. Such a server is nobody's to stop:
-///    what stops, starts or pauses is a proxy in front of it.
+///    `.._POSTGRES_URL`, `.._MYSQL_URL`, `.._MARIADB_URL` and `.._MONGO_URL`. Such a server is nobody's to stop: what
+///    stops, starts or pauses is a proxy in front of it. Clusters and sentinels are always started: no proxy can stand
+///    before them. Nor is it taken for one that is to be [`private`](Self::private).
 /// 2. **A container**, where there is an engine: through `testcontainers`, with the images of its modules.
 /// 3. **A program** of this machine, `redis-server` and its like, in a temporary folder.
 ///
-/// If none does, the error names the three ways to mend that.
+/// If none does, the error names the ways to mend that.
 ///
 /// # When it ends
 ///
@@ -63,6 +64,10 @@ pub struct Server {
     pub(crate) scheme: Option<String>,
     pub(crate) program: String,
     pub(crate) url: String,
+    /// Whether the environment's is out of the question.
+    pub(crate) is_private: bool,
+    /// Whether what it has answered outlives it, as far as the author says.
+    pub(crate) is_durable: bool,
 }
 
 impl Server {
@@ -142,6 +147,8 @@ impl Server {
             scheme: None,
             program: String::new(),
             url: String::new(),
+            is_private: false,
+            is_durable: false,
         }
     }
 
@@ -171,17 +178,46 @@ impl Server {
 
     /// Sets the scheme of the address: `rediss`, for a server whose arguments make it speak TLS.
     ///
-    /// Such a server counts as ready when it accepts a connection.
+    /// Such a server counts as ready when it accepts a connection and does not end it at once.
     #[must_use]
     pub fn scheme(mut self, scheme: impl Into<String>) -> Self {
         self.scheme = Some(scheme.into());
         self
     }
 
+    /// Never takes the server that the environment has the address of, nor one that was handed over: it is started, in a
+    /// container or as a program, for nobody else.
+    ///
+    /// For tests that do to a server what would harm somebody's: empty it, change its settings or its users, or look at
+    /// everything that is in it.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), cloakroom_conformance::Failure> {
+    /// let redis = cloakroom_conformance::Server::redis().private().start().await?;    // may be sent a FLUSHALL
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub const fn private(mut self) -> Self {
+        self.is_private = true;
+        self
+    }
+
+    /// Says of a [`command`](Self::command) that what it has answered is there again after a kill and a start.
+    ///
+    /// The cases then hold it to that. Of the other servers the suite knows it.
+    #[must_use]
+    pub const fn durable(mut self) -> Self {
+        self.is_durable = true;
+        self
+    }
+
     /// Starts a server of the caller's own, and returns when it answers.
     ///
+    /// Where the environment has the address of one, it is that one behind a proxy of the caller's own, unless it is to
+    /// be [`private`](Self::private).
+    ///
     /// # Errors
-    /// What could not be done in each of the three ways, and how to mend it.
+    /// What could not be done in each of the ways, and how to mend it.
     pub async fn start(&self) -> Result<Running, crate::Failure> {
         let server = self.clone();
         background::run(async move { start::own(&server).await }).await
@@ -212,13 +248,14 @@ impl Server {
         start::from_environment(self).is_some()
     }
 
-    /// Whether it is of the kind's usual making.
+    /// Whether it is of the kind's usual making, and may be anybody's.
     pub(crate) fn is_usual(&self) -> bool {
         self.kind != Kind::Command
             && self.arguments.is_empty()
             && self.files.is_empty()
             && self.image.is_none()
             && self.scheme.is_none()
+            && !self.is_private
     }
 }
 
@@ -231,6 +268,10 @@ impl fmt::Debug for Server {
 
 #[async_trait]
 impl Source for Server {
+    fn name(&self) -> &'static str {
+        self.kind.name()
+    }
+
     async fn own(&self) -> Verdict<Arc<dyn Machine>> {
         Ok(Arc::new(self.start().await?))
     }

@@ -87,6 +87,8 @@ pub struct Subject {
     pub(crate) source: Option<Arc<dyn Source>>,
     pub(crate) addresses: Addresses,
     round_trips: Vec<(Operation, u64)>,
+    refusals: Vec<(Operation, u64)>,
+    pub(crate) seed: Option<u64>,
     groups: Vec<Group>,
 }
 
@@ -127,6 +129,8 @@ impl Subject {
             source: None,
             addresses: Addresses::One,
             round_trips: Vec::new(),
+            refusals: Vec::new(),
+            seed: None,
             groups: Group::ALL.to_vec(),
         }
     }
@@ -231,6 +235,25 @@ impl Subject {
         self
     }
 
+    /// Sets how many round trips an operation takes that answers `None`, `false`, `Gone` or `Conflict`; of several such
+    /// answers, the one that takes most.
+    ///
+    /// What is counted must be exactly what is declared. Where nothing is, it may be one more than otherwise, to read
+    /// what is there instead, but no more than that.
+    #[must_use]
+    pub fn refusals(mut self, operation: Operation, round_trips: u64) -> Self {
+        self.refusals.push((operation, round_trips));
+        self
+    }
+
+    /// Sets where random walks begin. Unless set it is another place in each run, which a failure tells, and the
+    /// variable `CLOAKROOM_SEED` can set.
+    #[must_use]
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
     /// Sets the groups whose cases [`run`](Self::run) runs; all of them unless set.
     #[must_use]
     pub fn groups(mut self, groups: impl IntoIterator<Item = Group>) -> Self {
@@ -239,8 +262,11 @@ impl Subject {
     }
 
     pub(crate) fn round_trips_of(&self, operation: Operation) -> u64 {
-        let declared = self.round_trips.iter().rev().find(|(declared, _)| *declared == operation);
-        declared.map_or(1, |(_, round_trips)| *round_trips)
+        declared(&self.round_trips, operation).unwrap_or(1)
+    }
+
+    pub(crate) fn refusals_of(&self, operation: Operation) -> Option<u64> {
+        declared(&self.refusals, operation)
     }
 
     pub(crate) fn wants(&self, group: Group) -> bool {
@@ -270,6 +296,11 @@ impl Subject {
     pub(crate) fn declares(&self, ability: Ability) -> bool {
         self.abilities.contains(&ability)
     }
+}
+
+/// The number that was declared last for an operation.
+fn declared(numbers: &[(Operation, u64)], operation: Operation) -> Option<u64> {
+    numbers.iter().rev().find(|(declared, _)| *declared == operation).map(|(_, number)| *number)
 }
 
 impl fmt::Debug for Subject {

@@ -25,6 +25,8 @@
 ///   asserts as well. Nothing is skipped.
 /// - `round_trips`, may be left out, for a store with a server: how many round trips an operation takes where it is not
 ///   one: `round_trips: [KeysOf: 2, DestroyUser: 3]`. What is counted on the wire must be exactly this.
+/// - `refusals`, may be left out: the same for an operation that answers `None`, `false`, `Gone` or `Conflict`, of several
+///   such answers the one that takes most. Where it is left out, that takes at most one more than otherwise.
 /// - `addresses: many`, for a server that tells its clients further addresses, as a cluster does. No proxy can stand
 ///   before it, so the cases about what goes over the wire are not written, and those of `status` stop all of it.
 /// - `longest_key`, may be left out: the longest key the store takes, in bytes, from 128. 255 unless given.
@@ -220,6 +222,7 @@ macro_rules! conformance_tests {
         $(, longest_key: $longest_key:expr)?
         $(, outage: $outage:expr)?
         $(, round_trips: [$($operation:ident: $trips:expr),* $(,)?])?
+        $(, refusals: [$($refused:ident: $refusal:expr),* $(,)?])?
         $(, addresses: $addresses:ident)? $(,)?
     ) => {
         #[allow(dead_code)]
@@ -230,6 +233,7 @@ macro_rules! conformance_tests {
                     $(.longest_key($longest_key))?
                     $(.outage($outage))?
                     $($(.round_trips($crate::Operation::$operation, $trips))*)?
+                    $($(.refusals($crate::Operation::$refused, $refusal))*)?
             }
         }
         $crate::conformance_tests! { @servers [$($addresses)?] $($ability)* }

@@ -33,9 +33,14 @@ mod linked;
 
 const PINNED: &str = include_str!("mutants/pinned.txt");
 
+/// Where the random walks begin.
+const SEED: u64 = 0x2545_f491_4f6c_dd1d;
+
 /// Runs the whole suite over one mutant.
 fn run(bug: Bug) -> Report {
     let subject = if bug.is_of_the_link() { linked::subject(bug) } else { broken(bug) };
+    // What is pinned is what fails on the same walk in every run.
+    let subject = subject.seed(SEED);
     let runtime = Builder::new_current_thread()
         .enable_time()
         .start_paused(true)

@@ -1,38 +1,13 @@
-//! Servers: the three ways to one, what can be done to it, and that nothing of it is left.
+//! Servers: what can be done to them, and that they end in time.
 
-use std::{
-    io::{Read, Write},
-    net::{TcpStream, ToSocketAddrs},
-    time::Duration,
-};
+use std::time::Duration;
 
-use cloakroom_conformance::{Running, Server};
+use cloakroom_conformance::Server;
 
-/// Host and port of a URL.
-fn address(url: &str) -> String {
-    let after = url.split_once("://").map_or(url, |(_, after)| after);
-    let host = after.split(['/', '?']).next().unwrap_or_default();
-    host.rsplit('@').next().unwrap_or_default().to_owned()
-}
+use crate::talk::{answers, ask, listens};
 
-/// Asks a Redis server one thing, and returns the first line of what it answers.
-fn ask(url: &str, words: &[&str]) -> std::io::Result<String> {
-    let address = address(url).to_socket_addrs()?.next().expect("a name leads to an address");
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
-    stream.set_read_timeout(Some(Duration::from_millis(500)))?;
-    let mut request = format!("*{}\r\n", words.len());
-    for word in words {
-        request += &format!("${}\r\n{word}\r\n", word.len());
-    }
-    stream.write_all(request.as_bytes())?;
-    let mut answer = [0; 1024];
-    let read = stream.read(&mut answer)?;
-    Ok(String::from_utf8_lossy(&answer[..read]).lines().next().unwrap_or_default().to_owned())
-}
-
-fn listens(running: &Running) -> bool {
-    TcpStream::connect(address(running.url())).is_ok()
-}
+#[path = "servers/talk.rs"]
+mod talk;
 
 #[tokio::test]
 async fn a_server_stops_and_starts_at_the_same_address() {
@@ -61,7 +36,7 @@ async fn a_killed_server_comes_back() {
 async fn a_paused_server_accepts_and_does_not_answer() {
     let redis = Server::redis().start().await.unwrap();
     redis.pause().await.unwrap();
-    assert!(listens(&redis));
+    assert!(listens(redis.url()));
     assert!(ask(redis.url(), &["PING"]).is_err());
     redis.resume().await.unwrap();
     assert_eq!(ask(redis.url(), &["PING"]).unwrap(), "+PONG");
@@ -125,18 +100,34 @@ async fn a_proxy_stands_before_a_server() {
 }
 
 #[tokio::test]
-async fn every_kind_stops_and_starts_and_tells_what_it_is() {
-    for (server, product) in [(Server::postgres(), "PostgreSQL"), (Server::mariadb(), "MariaDB")] {
+async fn every_kind_stops_and_starts_and_pauses_and_tells_what_it_is() {
+    for (server, products) in [
+        (Server::redis(), "Redis, Valkey"),
+        (Server::postgres(), "PostgreSQL"),
+        (Server::mariadb(), "MariaDB"),
+        (Server::mysql(), "MySQL, MariaDB"),
+        (Server::mongo(), "MongoDB, SecantusDB"),
+    ] {
         let running = server.start().await.unwrap();
-        assert_eq!(running.product(), product);
+        let (url, product) = (running.url().to_owned(), running.product().to_owned());
+        assert!(products.contains(&product), "{product} is none of {products}");
+        // Behind a proxy PostgreSQL tells nobody who has no password.
+        let tells = running.version().contains('.') || running.way().starts_with("address");
+        assert!(tells, "{product} tells the version {:?}", running.version());
+        assert!(answers(&url), "{product}");
         running.kill().await.unwrap();
-        assert!(!listens(&running));
+        assert!(!listens(&url), "{product} was killed");
         running.start().await.unwrap();
-        assert!(listens(&running));
+        assert!(answers(&url), "{product} was started after a kill");
         running.pause().await.unwrap();
+        assert!(listens(&url) && !answers(&url), "{product} is paused");
         running.resume().await.unwrap();
+        assert!(answers(&url), "{product} goes on");
         running.stop().await.unwrap();
+        assert!(!listens(&url), "{product} was stopped");
         running.start().await.unwrap();
+        assert!(answers(&url), "{product} was started after a stop");
+        assert_eq!(running.url(), url);
     }
 }
 

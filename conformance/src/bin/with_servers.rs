@@ -2,7 +2,7 @@
 //!
 //! Each test process of a run could start servers of its own, and would, one after another. This starts them once,
 //! tells the command of them by its environment, and stops them when it ends. A kind whose address the environment
-//! has already is left as it is.
+//! has already is left as it is, and said so.
 
 use std::{
     env,
@@ -28,7 +28,9 @@ fn main() -> ExitCode {
             eprintln!("no such kind of server: {kind}\n{USAGE}");
             return ExitCode::from(2);
         };
-        if !server.is_given() {
+        if server.is_given() {
+            eprintln!("{kind}: not started, for the environment has the address of one");
+        } else {
             servers.push(server);
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -144,17 +144,49 @@ impl Tally {
     }
 }
 
+/// A crowd's work, as seen from outside.
+#[derive(Default)]
+struct Load {
+    stops: AtomicBool,
+    /// How many requests have succeeded.
+    answered: AtomicU64,
+}
+
+impl Load {
+    /// Waits for a request that succeeds, now that the server answers: the first one, since none has in the outage.
+    async fn wait_for_success(&self) -> Verdict {
+        let (back, before) = (Instant::now(), self.answered.load(SeqCst));
+        loop {
+            // Looked at before the count, so that a success that came in time is not taken for a late one.
+            let waited = back.elapsed();
+            if self.answered.load(SeqCst) > before {
+                return Ok(());
+            }
+            check!(
+                waited <= SOON + SLACK,
+                "of many requests that wait for the server's return the first succeeds within a second of it",
+                "none has after {} ms",
+                waited.as_millis()
+            );
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
 /// Counts in a session of its own until it is told to stop. Each request ends in time.
-async fn count_on(engine: Engine, stop: Arc<AtomicBool>, keeps_data: bool) -> Verdict<Tally> {
+async fn count_on(engine: Engine, load: Arc<Load>, keeps_data: bool) -> Verdict<Tally> {
     let mut tally = Tally { visitor: Visitor::default(), counted: 0, doubtful: 0 };
     let longest = Duration::from_secs(10) + OPERATION * 2 + SLACK;
-    while !stop.load(SeqCst) {
+    while !load.stops.load(SeqCst) {
         let before = tally.visitor.cookie().map(ToOwned::to_owned);
         let counting = timeout(longest, visitor::count(&mut tally.visitor, &engine));
         let counted = counting.await.map_err(|_| {
             let seen = format!("one was still under way after {} s", longest.as_secs());
             Failure::new("no request hangs when the server dies", seen)
         })?;
+        if counted.is_ok() {
+            load.answered.fetch_add(1, SeqCst);
+        }
         match counted {
             // The session ended with the server's memory, and a new one began.
             Ok(number) if before.as_deref() != tally.visitor.cookie() => {
@@ -172,10 +204,13 @@ async fn count_on(engine: Engine, stop: Arc<AtomicBool>, keeps_data: bool) -> Ve
             }
             Err(error) => {
                 let kind = error.kind();
+                // A server that keeps what it has forgets nobody, and nobody logs out here.
+                let may_be_gone = kind == ErrorKind::Gone && !keeps_data;
                 check!(
-                    matches!(kind, ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Gone),
+                    matches!(kind, ErrorKind::Unavailable | ErrorKind::Timeout) || may_be_gone,
                     "a request fails in an outage as Unavailable or Timeout, or as Gone where the server forgot",
-                    "it failed as {kind:?}"
+                    "it failed as {kind:?}, of a server that {}",
+                    if keeps_data { "keeps what it has" } else { "forgets" }
                 );
                 tally.doubtful += 1;
                 sleep(Duration::from_millis(5)).await;
@@ -189,20 +224,22 @@ pub(crate) async fn a_kill_under_load_hangs_no_request_and_answers_nothing_wrong
     let machine = cx.machine()?;
     let engine = patient(&cx)?;
     connect(cx.store()).await?;
-    let (stop, keeps_data) = (Arc::new(AtomicBool::new(false)), machine.keeps_data());
+    let (load, keeps_data) = (Arc::new(Load::default()), machine.keeps_data());
     let mut tasks = JoinSet::new();
     for _ in 0..16 {
-        tasks.spawn(count_on(engine.clone(), Arc::clone(&stop), keeps_data));
+        tasks.spawn(count_on(engine.clone(), Arc::clone(&load), keeps_data));
     }
     for _ in 0..2 {
         // Long enough for every task to be in the middle of something.
         sleep(Duration::from_millis(100)).await;
         machine.kill().await?;
+        // Returns as soon as the server answers, be it one process or a whole cluster that has found itself again.
         machine.start().await?;
+        load.wait_for_success().await?;
         wait_connected(cx.store()).await?;
     }
     sleep(Duration::from_millis(100)).await;
-    stop.store(true, SeqCst);
+    load.stops.store(true, SeqCst);
     for mut tally in all(tasks).await? {
         let seen = visitor::read(&mut tally.visitor, &engine).await?;
         tally.judge(seen, keeps_data)?;

@@ -219,7 +219,7 @@ impl Dice {
 }
 
 pub(crate) async fn ten_thousand_random_operations_agree_with_the_model(cx: Cx) -> Verdict {
-    let walk = Walk::over(&cx, STEPS).await?;
+    let walk = Walk::long(&cx, STEPS).await?;
     let can = |operation: &_| cx.can(*operation);
     let operations: Vec<_> = ALL.into_iter().filter(can).collect();
     walk.run(&operations).await

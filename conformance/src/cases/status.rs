@@ -7,6 +7,7 @@ use futures_util::StreamExt;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
+    cases::server::SLACK,
     context::{BOUND, Cx, LONG, bytes, expect_value, key},
     failure::{Failure, Verdict, check, check_eq},
     outage::Outage,
@@ -15,9 +16,52 @@ use crate::{
 /// Between two looks at a status.
 const TICK: Duration = Duration::from_millis(20);
 
-/// Looks at a status in the second that a store has to notice. Counted in looks, so that a machine that stalls gives
-/// the store as much time as it takes for itself.
+/// Looks at a status in the second that a store has to notice.
 const LOOKS: u32 = 50;
+
+/// How long a store may take to notice, whatever the looks take: a second, and what a busy machine may add.
+const NOTICE: Duration = Duration::from_secs(1).saturating_add(SLACK);
+
+/// The second that a store has to notice in.
+struct Second {
+    began: Instant,
+    looks: u32,
+    /// The longest call that was made meanwhile. The end of the second may fall into it, and it has bounds of its own.
+    call: Duration,
+}
+
+impl Second {
+    fn new() -> Self {
+        Self { began: Instant::now(), looks: 0, call: Duration::ZERO }
+    }
+
+    /// Whether there is time left; to be asked for each look.
+    fn goes_on(&mut self) -> bool {
+        self.looks += 1;
+        self.looks <= LOOKS && self.is_on_time()
+    }
+
+    fn is_on_time(&self) -> bool {
+        self.began.elapsed() <= NOTICE + self.call
+    }
+
+    /// As [`attempt`], within this second.
+    async fn attempt(&mut self, store: &dyn Store) -> Verdict {
+        let began = Instant::now();
+        attempt(store).await?;
+        self.call = self.call.max(began.elapsed());
+        Ok(())
+    }
+
+    /// What to say of how long it took.
+    fn took(&self) -> String {
+        format!(
+            "{} ms have passed, of which a call took {}",
+            self.began.elapsed().as_millis(),
+            self.call.as_millis()
+        )
+    }
+}
 
 /// How many outages there are in a row: the second, but where the server is restarted for each only as many as fit into
 /// [`FLAPPING`], and the first at least.
@@ -42,27 +86,32 @@ async fn attempt(store: &dyn Store) -> Verdict {
 
 /// Waits until the store says that it is connected; nobody calls it meanwhile.
 pub(crate) async fn wait_connected(store: &dyn Store) -> Verdict {
-    for _ in 0..LOOKS {
-        if store.status().current() == Status::Connected {
+    let mut second = Second::new();
+    while second.goes_on() {
+        let status = store.status().current();
+        if status == Status::Connected && second.is_on_time() {
             return Ok(());
         }
         sleep(TICK).await;
     }
     let rule = "within a second of the end of a short outage the status is Connected, though nobody calls";
-    Err(Failure::new(rule, format!("it is {:?}", store.status().current())))
+    Err(Failure::new(rule, format!("it is {:?}; {}", store.status().current(), second.took())))
 }
 
 /// Makes calls until the store says that it is disconnected, and returns since when.
 pub(crate) async fn wait_disconnected(store: &dyn Store) -> Verdict<Instant> {
-    for _ in 0..LOOKS {
-        attempt(store).await?;
-        if let Status::Disconnected { since } = store.status().current() {
+    let mut second = Second::new();
+    while second.goes_on() {
+        second.attempt(store).await?;
+        if let Status::Disconnected { since } = store.status().current()
+            && second.is_on_time()
+        {
             return Ok(since);
         }
         sleep(TICK).await;
     }
     let rule = "within a second of the first operation that fails in an outage the status is Disconnected";
-    Err(Failure::new(rule, format!("it is {:?}", store.status().current())))
+    Err(Failure::new(rule, format!("it is {:?}; {}", store.status().current(), second.took())))
 }
 
 /// Connects, and shows that it is: what an outage is to break must be there.
@@ -115,8 +164,9 @@ pub(crate) async fn a_store_that_cannot_be_cut_off_stays_connected(cx: Cx) -> Ve
 
 /// Waits for the next state of a stream while calls are made.
 async fn next(store: &dyn Store, states: &mut (impl StreamExt<Item = Status> + Unpin)) -> Verdict<Status> {
-    for _ in 0..LOOKS {
-        attempt(store).await?;
+    let mut second = Second::new();
+    while second.goes_on() {
+        second.attempt(store).await?;
         if let Ok(Some(status)) = timeout(TICK, states.next()).await {
             return Ok(status);
         }

@@ -14,10 +14,8 @@ use crate::{
         server::SLACK,
         status::{connect, wait_connected, wait_disconnected},
     },
-    context::{BOUND, Cx, LONG, atomic, bytes, expect_value, indexed, key},
+    context::{BOUND, Cx, LONG, atomic, bytes, expect_value, key},
     failure::{Failure, Verdict, check, check_eq},
-    fault_proxy::FaultProxy,
-    operation::Operation,
     visitor::{self, Visitor},
 };
 
@@ -29,9 +27,6 @@ const CLIENTS: usize = 200;
 
 /// Connections that a store may try to open in a second, whatever the number of its clients.
 const STORM: usize = 100;
-
-/// Measurements of which the middle one counts.
-const SAMPLES: usize = 9;
 
 pub(crate) async fn a_stalled_server_costs_a_request_no_more_than_the_deadline(cx: Cx) -> Verdict {
     let proxy = cx.proxy()?;
@@ -195,73 +190,5 @@ pub(crate) async fn two_hundred_clients_that_reconnect_make_no_storm(cx: Cx) -> 
         "a store that lost its server tries to connect at a bounded rate, however many wait for it",
         "it opened {most} connections within a second"
     );
-    Ok(())
-}
-
-pub(crate) async fn each_operation_takes_the_round_trips_it_declares(cx: Cx) -> Verdict {
-    let proxy = cx.proxy()?;
-    let store = cx.store();
-    let measured = measure(&cx, &proxy).await?;
-    for (operation, seen) in measured {
-        let declared = cx.round_trips(operation);
-        check!(
-            seen == declared,
-            "an operation takes exactly as many round trips as the store declares, one unless it says otherwise",
-            "{operation} took {seen} instead of {declared}"
-        );
-    }
-    connect(store).await
-}
-
-/// Measures the round trips of each operation of the abilities that the store declares, but for administration.
-pub(crate) async fn measure(cx: &Cx, proxy: &FaultProxy) -> Verdict<Vec<(Operation, u64)>> {
-    let store = cx.store();
-    let mut measured = Vec::new();
-    let key = key("one")?;
-    let mut operations = vec![Operation::Get, Operation::Set, Operation::Destroy];
-    if store.as_atomic().is_some() {
-        operations.extend([Operation::Create, Operation::Replace, Operation::Remove, Operation::Touch]);
-    }
-    if store.as_indexed().is_some() {
-        operations.extend([Operation::Bind, Operation::KeysOf, Operation::DestroyUser]);
-    }
-    for operation in operations {
-        let mut samples = Vec::with_capacity(SAMPLES);
-        // The first ones prepare statements and load scripts.
-        for round in 0..SAMPLES + 2 {
-            if operation == Operation::Create {
-                store.destroy(&key).await?;
-            } else {
-                store.set(&key, bytes("value"), LONG).await?;
-            }
-            if store.as_indexed().is_some() {
-                indexed(store)?.bind(&key, "alice", LONG).await?;
-            }
-            let before = proxy.traffic().round_trips;
-            call(store, operation, &key).await?;
-            if round >= 2 {
-                samples.push(proxy.traffic().round_trips - before);
-            }
-        }
-        // A driver may have something of its own to say now and then.
-        samples.sort_unstable();
-        measured.push((operation, samples[SAMPLES / 2]));
-    }
-    Ok(measured)
-}
-
-async fn call(store: &dyn Store, operation: Operation, key: &cloakroom_core::Key) -> Verdict {
-    match operation {
-        Operation::Set => store.set(key, bytes("other"), LONG).await?,
-        Operation::Destroy => drop(store.destroy(key).await?),
-        Operation::Create => drop(atomic(store)?.create(key, bytes("other"), LONG).await?),
-        Operation::Replace => drop(atomic(store)?.replace(key, b"value", bytes("other"), LONG).await?),
-        Operation::Remove => drop(atomic(store)?.remove(key, b"value").await?),
-        Operation::Touch => drop(atomic(store)?.touch(key, LONG).await?),
-        Operation::Bind => indexed(store)?.bind(key, "alice", LONG).await?,
-        Operation::KeysOf => drop(indexed(store)?.keys_of("alice").await?),
-        Operation::DestroyUser => drop(indexed(store)?.destroy_user("alice", None).await?),
-        _ => drop(store.get(key).await?),
-    }
     Ok(())
 }

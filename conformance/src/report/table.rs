@@ -58,12 +58,14 @@ impl Report {
         text
     }
 
-    /// The product and the first number of its version.
+    /// The product and as much of its version as what a store supports is said in.
     fn server_text(&self) -> String {
         let Some(server) = &self.server else {
             return "this process".into();
         };
-        let major = server.version.split('.').next().unwrap_or_default();
-        format!("{} {major}", server.product).trim_end().to_owned()
+        // Of PostgreSQL the second number counts mended mistakes, which is the third elsewhere.
+        let numbers = if server.product == "PostgreSQL" { 1 } else { 2 };
+        let release = server.version.split('.').take(numbers).collect::<Vec<_>>().join(".");
+        format!("{} {release}", server.product).trim_end().to_owned()
     }
 }

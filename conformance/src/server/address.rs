@@ -49,6 +49,23 @@ impl<'a> Parts<'a> {
         format!("{}://{user}{host}:{port}{}", self.scheme, self.rest)
     }
 
+    /// The same URL, so that a proxy at `host` and `port` is all that its client knows of: one of MongoDB would learn the
+    /// addresses of a replica set from any of its members, and go around the proxy.
+    pub(crate) fn through(&self, host: &str, port: u16) -> String {
+        const DIRECT: &str = "directConnection";
+        let url = self.with_host(host, port);
+        let said = || self.rest.to_ascii_lowercase().contains(&DIRECT.to_ascii_lowercase());
+        if self.scheme != "mongodb" || said() {
+            return url;
+        }
+        let separator = match self.rest {
+            rest if rest.contains('?') => "&",
+            "" => "/?",
+            _ => "?",
+        };
+        format!("{url}{separator}{DIRECT}=true")
+    }
+
     /// Whether what is said on the connection can be read by the suite.
     pub(crate) fn is_plain(&self) -> bool {
         !matches!(self.scheme, "rediss" | "valkeys")
@@ -96,6 +113,20 @@ mod tests {
         assert_eq!(Parts::of("redis://[::1]").unwrap().host(6379), Some(("::1".into(), 6379)));
         assert_eq!(Parts::of("redis://[::1]:7").unwrap().host(6379), Some(("::1".into(), 7)));
         assert_eq!(Parts::of("redis://h").unwrap().with_host("::1", 7), "redis://[::1]:7");
+    }
+
+    #[test]
+    fn a_client_of_mongodb_is_kept_from_going_around_a_proxy() {
+        let through = |url: &str| Parts::of(url).unwrap().through("127.0.0.1", 1);
+        for (url, expected) in [
+            ("mongodb://h", "mongodb://127.0.0.1:1/?directConnection=true"),
+            ("mongodb://u:p@h:2/app", "mongodb://u:p@127.0.0.1:1/app?directConnection=true"),
+            ("mongodb://h/?replicaSet=rs", "mongodb://127.0.0.1:1/?replicaSet=rs&directConnection=true"),
+            ("mongodb://h/?directconnection=false", "mongodb://127.0.0.1:1/?directconnection=false"),
+            ("redis://h", "redis://127.0.0.1:1"),
+        ] {
+            assert_eq!(through(url), expected);
+        }
     }
 
     #[test]

@@ -89,6 +89,11 @@ impl Kind {
         }
     }
 
+    /// Whether it is several processes, which tell their clients of one another: no proxy can stand before it.
+    pub(crate) const fn has_members(self) -> bool {
+        matches!(self, Self::RedisCluster | Self::RedisSentinel)
+    }
+
     /// What is spoken on a connection.
     pub(crate) const fn wire(self) -> Wire {
         match self {
@@ -116,8 +121,9 @@ impl Kind {
 
     /// The images to try, the first one first.
     ///
-    /// Names and tags are those of the modules of `testcontainers`, except for Redis: theirs is 5.0, which has been
-    /// without care for years and has none of the newer commands.
+    /// Names and tags are those of the modules of `testcontainers`, except for two. Their Redis is 5.0, which has been
+    /// without care for years and has none of the newer commands; their PostgreSQL is 11, which is older than what the
+    /// store in it supports.
     pub(crate) fn images(self) -> Vec<Image> {
         use testcontainers::Image as _;
         use testcontainers_modules::{mariadb::Mariadb, mongo::Mongo, mysql::Mysql, postgres::Postgres};
@@ -146,7 +152,7 @@ impl Kind {
             Self::Postgres => {
                 let module = Postgres::default();
                 let environment = &[("POSTGRES_PASSWORD", "postgres")];
-                vec![image(module.name(), module.tag(), environment, &["-c", "fsync=off"])]
+                vec![image(module.name(), POSTGRES_TAG, environment, &["-c", "fsync=off"])]
             }
             Self::Mysql => {
                 let module = Mysql::default();
@@ -164,6 +170,10 @@ impl Kind {
 
 /// The image of Redis: the oldest that is still cared for and that Debian has as well.
 const REDIS_TAG: &str = "7.0";
+
+/// The image of PostgreSQL: the version that Debian has, which the image is built from where no registry answers. The
+/// module's own default knows no `AS MATERIALIZED`.
+const POSTGRES_TAG: &str = "15-alpine";
 
 /// What Redis is started with: nothing on disk.
 pub(crate) const REDIS_ARGS: [&str; 6] = ["--save", "", "--appendonly", "no", "--protected-mode", "no"];

@@ -87,7 +87,7 @@ async fn joined(kind: Kind, nodes: Verdict<Vec<Node>>, way: String) -> Verdict<R
         _ => &nodes[..],
     };
     let url = reached.iter().map(Node::url).collect::<Vec<_>>().join(",");
-    Ok(Running::new(Inner { kind, url, way, product, nodes, sharing: Sharing::Own }))
+    Ok(Running::new(Inner { kind, url, way, product, nodes, sharing: Sharing::Own, is_durable: false }))
 }
 
 /// The members of a server of this kind, those that hold data first.

@@ -16,6 +16,9 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How long a connection stays open that nobody behind it takes, at most.
+const MOMENT: Duration = Duration::from_millis(100);
+
 /// The protocol of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wire {
@@ -23,6 +26,8 @@ pub(crate) enum Wire {
     Postgres,
     Mysql,
     Mongo,
+    /// What is said cannot be read: that a connection is accepted, and not ended at once, is all there is to see.
+    Tls,
     /// That a connection is accepted is all there is to see.
     Unknown,
 }
@@ -87,6 +92,7 @@ impl Question {
                 Wire::Postgres => postgres(&mut stream).await,
                 Wire::Mysql => mysql(&mut stream).await,
                 Wire::Mongo => mongo(&mut stream).await,
+                Wire::Tls => kept_open(&mut stream).await,
                 Wire::Unknown => Ok(Product::default()),
             }
         });
@@ -148,6 +154,15 @@ async fn read_exactly(stream: &mut TcpStream, length: usize) -> Result<Vec<u8>, 
     Ok(bytes)
 }
 
+/// Waits a moment for a connection to be ended: an engine accepts for a container in which nobody listens yet.
+async fn kept_open(stream: &mut TcpStream) -> Result<Product, String> {
+    match timeout(MOMENT, stream.read(&mut [0])).await {
+        Ok(Ok(0)) => Err("it hangs up".into()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Ok(_)) | Err(_) => Ok(Product::default()),
+    }
+}
+
 /// A startup message for a user that need not exist: a server that is ready asks for a password or refuses the user,
 /// one that is not says so with the code 57P03.
 async fn postgres(stream: &mut TcpStream) -> Result<Product, String> {
@@ -201,15 +216,49 @@ async fn mongo(stream: &mut TcpStream) -> Result<Product, String> {
     let head = read_exactly(stream, 4).await?;
     let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]).clamp(4, 100_000) as usize;
     let body = read_exactly(stream, length - 4).await?;
-    let version = find(&body, b"\x02version\0").and_then(|at| {
-        let text = body.get(at + 9 + 4..)?;
-        let end = text.iter().position(|&byte| byte == 0)?;
-        Some(String::from_utf8_lossy(&text[..end]).into_owned())
-    });
-    let name = if find(&body, b"ecantus").is_some() { "SecantusDB" } else { "MongoDB" };
+    // What stands in for MongoDB says in `version` which one it stands for.
+    let (name, version) = match text_field(&body, "secantusVersion") {
+        Some(own) => ("SecantusDB", Some(own)),
+        None if find(&body, b"ecantus").is_some() => ("SecantusDB", None),
+        None => ("MongoDB", text_field(&body, "version")),
+    };
     Ok(Product { name: name.into(), version: version.unwrap_or_default() })
+}
+
+/// The text under `name` in a document of BSON: its kind, its name, four bytes of length, and the text up to a zero.
+fn text_field(document: &[u8], name: &str) -> Option<String> {
+    let head = [b"\x02", name.as_bytes(), b"\0"].concat();
+    let text = document.get(find(document, &head)? + head.len() + 4..)?;
+    let end = text.iter().position(|&byte| byte == 0)?;
+    Some(String::from_utf8_lossy(&text[..end]).into_owned())
 }
 
 fn find(within: &[u8], what: &[u8]) -> Option<usize> {
     within.windows(what.len()).position(|window| window == what)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_hangs_up_at_once_is_not_ready_whatever_it_speaks() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let question = Question { wire: Wire::Tls, host: "127.0.0.1".into(), port, login: None };
+        let hang_up = async { drop(listener.accept().await.unwrap()) };
+        assert!(tokio::join!(question.ask(), hang_up).0.is_err());
+        let (answer, _open) = tokio::join!(question.ask(), listener.accept());
+        assert!(answer.is_ok(), "{answer:?}");
+    }
+
+    #[test]
+    fn a_text_is_found_in_a_document_by_its_whole_name() {
+        let document = b"\x02secantusVersion\0\x06\0\0\x000.5.3\0\x02version\0\x06\0\0\x008.0.4\0\0";
+        assert_eq!(text_field(document, "version").as_deref(), Some("8.0.4"));
+        assert_eq!(text_field(document, "secantusVersion").as_deref(), Some("0.5.3"));
+        assert_eq!(text_field(document, "Version"), None);
+    }
 }

@@ -1,16 +1,16 @@
 //! A server as a program of this machine, in a temporary folder of its own.
 
 use std::{
-    collections::HashMap,
+    collections::hash_map::RandomState,
     env, fmt, fs,
-    io::{BufRead, BufReader},
+    hash::{BuildHasher, Hasher},
+    io::{self, BufRead, BufReader},
     os::unix::{
         fs::{MetadataExt, PermissionsExt, chown},
         process::CommandExt,
     },
     path::{Path, PathBuf},
     process::{self, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::Duration,
 };
@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{
     failure::{Failure, Verdict},
-    server::lifeline::Lifeline,
+    server::{family, lifeline::Lifeline},
 };
 
 /// How long a server may take to end by itself.
@@ -113,13 +113,8 @@ pub(crate) struct Folder {
 impl Folder {
     /// Makes a fresh folder. If we are root it belongs to the first of `users` that this machine has.
     pub(crate) fn new(users: &[&str]) -> Verdict<Self> {
-        static COUNTER: AtomicU32 = AtomicU32::new(0);
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let path = env::temp_dir().join(format!("cloakroom-{}-{number}", process::id()));
-        let failed = |error: std::io::Error| {
-            Failure::new("a server gets a temporary folder", format!("{}: {error}", path.display()))
-        };
-        fs::create_dir(&path).map_err(failed)?;
+        let path = fresh(&env::temp_dir(), &mut drawn)?;
+        let failed = |error: io::Error| no_folder(&path, &error);
         let own = fs::metadata(&path).map_err(failed)?.uid();
         let user = if own == 0 { users.iter().find_map(|user| user_of(user)) } else { None };
         fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).map_err(failed)?;
@@ -149,6 +144,31 @@ impl Folder {
             command.uid(user).gid(group);
         }
     }
+}
+
+/// Makes a folder in `parent` that was not there: one of that name may be left of a killed run, for temporary folders
+/// outlive machines' restarts, and processes' numbers come again.
+fn fresh(parent: &Path, draw: &mut dyn FnMut() -> u64) -> Verdict<PathBuf> {
+    const TRIES: usize = 100;
+    let mut tries = 0;
+    loop {
+        let path = parent.join(format!("cloakroom-{}-{:x}", process::id(), draw()));
+        tries += 1;
+        match fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < TRIES => {}
+            Err(error) => return Err(no_folder(&path, &error)),
+        }
+    }
+}
+
+/// Another number each time, in each process.
+fn drawn() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+fn no_folder(path: &Path, error: &io::Error) -> Failure {
+    Failure::new("a server gets a temporary folder", format!("{}: {error}", path.display()))
 }
 
 /// A program that ends with this value, or with this process.
@@ -207,7 +227,7 @@ impl Process {
         self.signal(Signal::Stop, Whom::ChildrenToo)?;
         let State::Running(server) = *self.state.borrow() else { return Ok(()) };
         let stands_still = async {
-            while !stands_still(server) {
+            while !family::stands_still(server) {
                 sleep(Duration::from_millis(2)).await;
             }
         };
@@ -248,7 +268,7 @@ impl Process {
         };
         let mut numbers = vec![server];
         if matches!(whom, Whom::ChildrenToo) {
-            numbers.extend(descendants(server));
+            numbers.extend(family::descendants(server));
         }
         let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
         self.tell(&format!("signal -{} {}\n", signal.name(), numbers.join(" ")))
@@ -340,30 +360,17 @@ fn user_of(name: &str) -> Option<(u32, u32)> {
     })
 }
 
-/// Whether a process has been stopped by a signal.
-fn stands_still(program: u32) -> bool {
-    let state = Command::new("ps").args(["-o", "stat=", "-p", &program.to_string()]).output();
-    state.is_ok_and(|state| state.stdout.trim_ascii_start().starts_with(b"T"))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The children of a process, theirs, and so on.
-fn descendants(of: u32) -> Vec<u32> {
-    let Ok(listing) = Command::new("ps").args(["-A", "-o", "pid=", "-o", "ppid="]).output() else {
-        return Vec::new();
-    };
-    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
-    for line in String::from_utf8_lossy(&listing.stdout).lines() {
-        let mut numbers = line.split_whitespace().map(str::parse);
-        if let (Some(Ok(child)), Some(Ok(parent))) = (numbers.next(), numbers.next()) {
-            children.entry(parent).or_default().push(child);
-        }
+    #[test]
+    fn a_folder_that_a_killed_run_has_left_is_in_nobodys_way() {
+        let parent = fresh(&env::temp_dir(), &mut drawn).unwrap();
+        let mut numbers = [1, 1, 2].into_iter();
+        let mut draw = || numbers.next().unwrap();
+        let (one, two) = (fresh(&parent, &mut draw).unwrap(), fresh(&parent, &mut draw).unwrap());
+        assert!(one != two && one.is_dir() && two.is_dir());
+        fs::remove_dir_all(parent).unwrap();
     }
-    let mut found = Vec::new();
-    let mut next = vec![of];
-    while let Some(parent) = next.pop() {
-        let of_this = children.remove(&parent).unwrap_or_default();
-        next.extend(&of_this);
-        found.extend(of_this);
-    }
-    found
 }

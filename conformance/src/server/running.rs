@@ -44,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) product: Product,
     pub(crate) nodes: Vec<Node>,
     pub(crate) sharing: Sharing,
+    /// Whether its author says that it keeps what it has answered.
+    pub(crate) is_durable: bool,
 }
 
 /// Whether others use the same server.
@@ -149,7 +151,7 @@ impl Running {
             ));
         };
         let proxy = FaultProxy::before(host, port).await?;
-        let through = parts.with_host("127.0.0.1", proxy.port());
+        let through = parts.through("127.0.0.1", proxy.port());
         Ok((proxy, through))
     }
 
@@ -166,7 +168,8 @@ impl Running {
     pub(crate) fn into_shared(self) -> Self {
         let (kind, url, way) = (self.0.kind, self.0.url.clone(), self.0.way.clone());
         let (product, nodes) = (self.0.product.clone(), self.0.nodes.clone());
-        Self::new(Inner { kind, url, way, product, nodes, sharing: Sharing::Shared })
+        let is_durable = self.0.is_durable;
+        Self::new(Inner { kind, url, way, product, nodes, sharing: Sharing::Shared, is_durable })
     }
 
     async fn all(&self, deed: Deed) -> Verdict {
@@ -386,9 +389,10 @@ impl Machine for Running {
     }
 
     fn keeps_data(&self) -> bool {
-        // Redis is started with nothing on disk, and of a program nobody knows. Behind a proxy it goes on running.
+        // Redis is started with nothing on disk, and of a program only its author knows. Behind a proxy it goes on
+        // running.
         let by_address = self.0.nodes.iter().any(|node| matches!(node.0.body, Body::Proxy(_)));
-        by_address || !matches!(self.0.kind.wire(), Wire::Redis | Wire::Unknown)
+        by_address || self.0.is_durable || !matches!(self.0.kind.wire(), Wire::Redis | Wire::Unknown)
     }
 
     async fn proxied(&self) -> Verdict<(FaultProxy, String)> {

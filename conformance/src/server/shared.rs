@@ -31,8 +31,15 @@ pub(crate) async fn get(server: &Server) -> Verdict<Running> {
 /// What makes two descriptions the same server.
 fn identity(server: &Server) -> String {
     format!(
-        "{:?} {:?} {:?} {:?} {:?} {:?} {:?}",
-        server.kind, server.arguments, server.files, server.image, server.scheme, server.program, server.url
+        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+        server.kind,
+        server.arguments,
+        server.files,
+        server.image,
+        server.scheme,
+        server.program,
+        server.url,
+        server.is_private
     )
 }
 
@@ -40,6 +47,7 @@ async fn find(server: &Server) -> Verdict<Running> {
     if let Some(running) = handed_over(server)? {
         return Ok(running);
     }
+    start::check_environment(server)?;
     if let Some(url) = start::from_environment(server) {
         let running = start::by_address(server, url, Sharing::Shared).await?;
         start::say(server.kind, &running);
@@ -75,5 +83,5 @@ fn handed_over(server: &Server) -> Verdict<Option<Running>> {
     };
     let product = Product { name, version: field("version").unwrap_or_default() };
     let (kind, nodes, sharing) = (server.kind, Vec::new(), Sharing::Shared);
-    Ok(Some(Running::new(Inner { kind, url, way, product, nodes, sharing })))
+    Ok(Some(Running::new(Inner { kind, url, way, product, nodes, sharing, is_durable: false })))
 }

@@ -25,6 +25,7 @@ const TRIES: usize = 3;
 /// Starts a server that nobody else uses.
 pub(crate) async fn own(server: &Server) -> Verdict<Running> {
     let kind = server.kind;
+    check_environment(server)?;
     let running = if let Some(url) = from_environment(server) {
         by_address(server, url, Sharing::Own).await?
     } else {
@@ -42,8 +43,28 @@ pub(crate) fn say(kind: Kind, running: &Running) {
 
 /// The address of a server that the environment names, for one of the usual making.
 pub(crate) fn from_environment(server: &Server) -> Option<String> {
-    let url = env::var(server.kind.variable()).ok().filter(|url| !url.trim().is_empty())?;
-    server.is_usual().then_some(url)
+    let url = in_environment(server.kind)?;
+    (server.is_usual() && !server.kind.has_members()).then_some(url)
+}
+
+fn in_environment(kind: Kind) -> Option<String> {
+    env::var(kind.variable()).ok().filter(|url| !url.trim().is_empty())
+}
+
+/// Refuses an address that could not be used, and that whoever set it believes to be.
+pub(crate) fn check_environment(server: &Server) -> Verdict {
+    let kind = server.kind;
+    if !kind.has_members() || server.is_private || in_environment(kind).is_none() {
+        return Ok(());
+    }
+    let (variable, name) = (kind.variable(), kind.name());
+    Err(Failure::new(
+        format!(
+            "a {name} is one that the suite has started: its members are stopped one by one, and tell their \
+                 clients of one another, so that no proxy can stand before them"
+        ),
+        format!("{variable} is set; unset it"),
+    ))
 }
 
 /// Takes the server at `url`: for the caller alone behind a proxy, for all as it is.
@@ -59,18 +80,34 @@ pub(crate) async fn by_address(server: &Server, url: String, sharing: Sharing) -
             None => Err(Failure::new("a server's address is a URL", format!("{} is not", kind.variable()))),
         };
         let product = product.map_err(|failure| unanswered(kind, &url, &failure))?;
-        return Ok(Running::new(Inner { kind, url, way, product, nodes: Vec::new(), sharing }));
+        return Ok(Running::new(Inner {
+            kind,
+            url,
+            way,
+            product,
+            nodes: Vec::new(),
+            sharing,
+            is_durable: false,
+        }));
     };
     let asked = question(server, &parts, host.clone(), port);
     let product = asked.wait(ANSWERS).await.map_err(|failure| unanswered(kind, &url, &failure))?;
     if sharing == Sharing::Shared {
-        return Ok(Running::new(Inner { kind, url, way, product, nodes: Vec::new(), sharing }));
+        return Ok(Running::new(Inner {
+            kind,
+            url,
+            way,
+            product,
+            nodes: Vec::new(),
+            sharing,
+            is_durable: false,
+        }));
     }
     let proxy = FaultProxy::before(host, port).await?;
-    let url = parts.with_host("127.0.0.1", proxy.port());
+    let url = parts.through("127.0.0.1", proxy.port());
     let through = question(server, &parts, "127.0.0.1".into(), proxy.port());
     let node = Node::new(Body::Proxy(proxy), through, url.clone(), None);
-    Ok(Running::new(Inner { kind, url, way, product, nodes: vec![node], sharing }))
+    Ok(Running::new(Inner { kind, url, way, product, nodes: vec![node], sharing, is_durable: false }))
 }
 
 /// How long a server that is said to be there may take to answer.
@@ -82,15 +119,15 @@ fn unanswered(kind: Kind, url: &str, failure: &Failure) -> Failure {
 }
 
 fn question(server: &Server, parts: &Parts<'_>, host: String, port: u16) -> Question {
-    let wire = if parts.is_plain() && server.scheme.is_none() { server.kind.wire() } else { Wire::Unknown };
+    let wire = if parts.is_plain() && server.scheme.is_none() { server.kind.wire() } else { Wire::Tls };
     Question { wire, host, port, login: parts.login() }
 }
 
 /// Starts one: in a container, else as a program.
 async fn anew(server: &Server) -> Verdict<Running> {
-    if matches!(server.kind, Kind::RedisCluster | Kind::RedisSentinel) {
+    if server.kind.has_members() {
         let started = members::start(server).await?;
-        return started.map_err(|(container, program)| no_way(server.kind, &container, &program));
+        return started.map_err(|(container, program)| no_way(server, &container, &program));
     }
     if server.kind == Kind::Command {
         let node = again(server, How::Program).await?;
@@ -111,20 +148,28 @@ async fn anew(server: &Server) -> Verdict<Running> {
             Err(failure) => failure.seen().to_owned(),
         }
     };
-    Err(no_way(server.kind, &container.join("; "), &program))
+    Err(no_way(server, &container.join("; "), &program))
 }
 
 /// What is said when there is no way to a server.
-fn no_way(kind: Kind, container: &str, program: &str) -> Failure {
-    let (variable, package) = (kind.variable(), kind.package());
+fn no_way(server: &Server, container: &str, program: &str) -> Failure {
+    let kind = server.kind;
+    let (name, package) = (kind.name(), kind.package());
+    let start = format!(
+        "start a container engine that has the image or can pull it, and see that `docker info` answers; or install \
+         the program, `apt-get install {package}` on Debian"
+    );
+    let tried = format!("container: {container}\n  program: {program}");
+    // The others are never one that somebody else has started.
+    if !server.is_usual() || kind.has_members() {
+        return Failure::new(format!("{name} can be started, in one of two ways: {start}"), tried);
+    }
+    let variable = kind.variable();
     Failure::new(
         format!(
-            "{} is at hand, in one of three ways: set {variable} to the address of a server; or start a container \
-             engine that has the image or can pull it, and see that `docker info` answers; or install the program, \
-             `apt-get install {package}` on Debian",
-            kind.name()
+            "{name} is at hand, in one of three ways: set {variable} to the address of a server; or {start}"
         ),
-        format!("{variable} is not set\n  container: {container}\n  program: {program}"),
+        format!("{variable} is not set\n  {tried}"),
     )
 }
 
@@ -178,6 +223,7 @@ async fn finish(server: &Server, started: Started) -> Verdict<Running> {
         product,
         nodes: vec![started.node],
         sharing: Sharing::Own,
+        is_durable: server.is_durable,
     }))
 }
 
@@ -235,7 +281,7 @@ fn node(server: &Server, body: Body, host: String, held: Port) -> Node {
         (Some(scheme), Some((_, rest))) => format!("{scheme}://{rest}"),
         _ => url,
     };
-    let wire = if server.scheme.is_some() { Wire::Unknown } else { server.kind.wire() };
+    let wire = if server.scheme.is_some() { Wire::Tls } else { server.kind.wire() };
     Node::new(body, Question { wire, host, port, login: None }, url, Some(held))
 }
 
@@ -245,10 +291,14 @@ mod tests {
 
     #[test]
     fn without_any_way_the_failure_names_the_three() {
-        let text = no_way(Kind::Redis, "no engine", "there is no redis-server").to_string();
+        let text = no_way(&Server::redis(), "no engine", "there is no redis-server").to_string();
         for words in ["CLOAKROOM_TEST_REDIS_URL", "docker info", "apt-get install redis-server", "no engine"]
         {
             assert!(text.contains(words), "{words} in {text}");
+        }
+        for server in [Server::redis().private(), Server::redis_cluster()] {
+            let text = no_way(&server, "no engine", "there is no redis-server").to_string();
+            assert!(text.contains("two ways") && !text.contains("CLOAKROOM_TEST"), "{text}");
         }
     }
 }

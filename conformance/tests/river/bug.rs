@@ -13,6 +13,14 @@ pub(crate) enum Bug {
     ProbesMoveTheStart,
     /// The status is what an operation has seen last, and comes late.
     StatusComesLate,
+    /// The server answers the prober, and only then is there much to do.
+    StatusRisesLate,
+    /// One failure, or two, may be chance; and each takes its time.
+    FourFailuresAreAnOutage,
+    /// The status is right, but what was connected again has to warm up.
+    WarmsUpAfterTheReturn,
+    /// What cannot be found in an outage is gone.
+    OutageIsGone,
     /// An outage is called a backend error.
     OutageIsABackendError,
     /// The prober has a connection of its own, and the broken one is handed out once more.
@@ -31,12 +39,18 @@ pub(crate) enum Bug {
     ReconnectsInAStorm,
     /// Each connection is asked before it is used.
     AsksBeforeEachCall,
+    /// Connections are asked now and then before they are used.
+    AsksBeforeEveryThirdCall,
+    /// What is in the way is looked at, and looked at again.
+    LooksTwiceAtConflicts,
     /// What has been read is kept.
     ReadsAreCached,
     /// A replaced value that is not there is created.
     ReplaceCreates,
     /// Compare, and swap a moment later.
     ReplaceReadsFirst,
+    /// A ttl is only ever made longer.
+    TouchOnlyLengthens,
     /// Something runs over after some thousands of calls.
     LateCallsAreLost,
 }

@@ -1,30 +1,43 @@
-//! A little server for tests: keys, values, expiry, compare-and-swap, over TCP. `river <port>`.
+//! A little server for tests: keys, values, expiry, compare-and-swap, over TCP. `river <port> [file]`.
 //!
 //! A message is its length and its fields, each with a length before it, all lengths four bytes, big-endian. A request
 //! is the operation, the key, the expected value, the new value and the ttl in milliseconds; an answer is a word and a
-//! value. Nothing is kept on disk.
+//! value. Without a file nothing is kept; with one, each change is in it before it is answered, and outlives a kill.
 
 use std::{
     collections::HashMap,
     env,
+    fs::File,
     io::{self, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     process::ExitCode,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-type Table = HashMap<Vec<u8>, (Vec<u8>, Instant)>;
-type Rows = Arc<Mutex<Table>>;
+/// Each value, and when it dies, since 1970.
+type Table = HashMap<Vec<u8>, (Vec<u8>, Duration)>;
+
+/// What is stored, and where changes are written to.
+struct Rows {
+    table: Table,
+    log: Option<File>,
+}
 
 fn main() -> ExitCode {
     let port = env::args().nth(1).and_then(|port| port.parse::<u16>().ok());
     let Some(listener) = port.and_then(|port| TcpListener::bind(("127.0.0.1", port)).ok()) else {
-        eprintln!("usage: river <free port>");
+        eprintln!("usage: river <free port> [file]");
         return ExitCode::from(2);
     };
-    let rows = Rows::default();
+    let rows = match Rows::open(env::args().nth(2)) {
+        Ok(rows) => Arc::new(Mutex::new(rows)),
+        Err(error) => {
+            eprintln!("the file: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     for stream in listener.incoming().map_while(Result::ok) {
         let rows = Arc::clone(&rows);
         thread::spawn(move || serve(&stream, &rows));
@@ -32,8 +45,46 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// The time since 1970, which does not go back while the server runs.
+fn now() -> Duration {
+    static START: LazyLock<(Instant, Duration)> =
+        LazyLock::new(|| (Instant::now(), SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()));
+    START.1 + START.0.elapsed()
+}
+
+impl Rows {
+    /// Reads what the file has, up to a change that a kill has cut off.
+    fn open(path: Option<String>) -> io::Result<Self> {
+        let mut table = Table::new();
+        let Some(path) = path else { return Ok(Self { table, log: None }) };
+        let log = File::options().create(true).append(true).read(true).open(path)?;
+        let mut changes = BufReader::new(&log);
+        while let Ok(change) = read(&mut changes) {
+            if let [key, value, dies] = change.as_slice() {
+                let dies = <[u8; 8]>::try_from(dies.as_slice()).map(u64::from_be_bytes).unwrap_or_default();
+                table.insert(key.clone(), (value.clone(), Duration::from_micros(dies)));
+            }
+        }
+        Ok(Self { table, log: Some(log) })
+    }
+
+    fn insert(&mut self, key: &[u8], value: &[u8], dies: Duration) -> io::Result<()> {
+        if let Some(log) = &mut self.log {
+            let dies = u64::try_from(dies.as_micros()).unwrap_or(u64::MAX);
+            write(log, &[key, value, &dies.to_be_bytes()])?;
+        }
+        self.table.insert(key.to_vec(), (value.to_vec(), dies));
+        Ok(())
+    }
+
+    /// A removed value is one that died long ago.
+    fn remove(&mut self, key: &[u8]) -> io::Result<()> {
+        self.insert(key, b"", Duration::ZERO)
+    }
+}
+
 /// Answers one connection until it ends.
-fn serve(stream: &TcpStream, rows: &Rows) -> io::Result<()> {
+fn serve(stream: &TcpStream, rows: &Mutex<Rows>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut requests = BufReader::new(stream);
     loop {
@@ -42,56 +93,36 @@ fn serve(stream: &TcpStream, rows: &Rows) -> io::Result<()> {
             return Err(io::ErrorKind::InvalidData.into());
         };
         let ttl = <[u8; 8]>::try_from(ttl.as_slice()).map(u64::from_be_bytes).unwrap_or_default();
-        let (word, found) = answer(rows, operation, key, expected, value, Duration::from_millis(ttl));
+        let row = (value.as_slice(), Duration::from_millis(ttl));
+        let (word, found) = answer(rows, operation, key, expected, row)?;
         write(&mut &*stream, &[word.as_bytes(), &found])?;
     }
 }
 
-fn lock(rows: &Rows) -> MutexGuard<'_, Table> {
-    rows.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn answer(
-    rows: &Rows,
+    rows: &Mutex<Rows>,
     operation: &[u8],
     key: &[u8],
     expected: &[u8],
-    value: &[u8],
-    ttl: Duration,
-) -> (&'static str, Vec<u8>) {
-    let mut rows = lock(rows);
-    let now = Instant::now();
-    rows.retain(|_, (_, dies)| *dies > now);
-    let live = rows.get(key).map(|(value, _)| value.clone());
+    (value, ttl): (&[u8], Duration),
+) -> io::Result<(&'static str, Vec<u8>)> {
+    let mut rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = now();
+    rows.table.retain(|_, (_, dies)| *dies > now);
+    let live = rows.table.get(key).map(|(value, _)| value.clone());
     let is_expected = live.as_deref() == Some(expected);
-    let row = (value.to_vec(), now + ttl);
-    match (operation, live) {
-        (b"get", Some(live)) => ("done", live),
-        (b"set", _) => {
-            rows.insert(key.to_vec(), row);
-            ("done", Vec::new())
-        }
-        (b"create", None) => {
-            rows.insert(key.to_vec(), row);
-            ("done", Vec::new())
-        }
-        (b"replace" | b"remove", Some(live)) if !is_expected => ("conflict", live),
-        (b"create", Some(live)) => ("conflict", live),
-        (b"replace", Some(_)) => {
-            rows.insert(key.to_vec(), row);
-            ("done", Vec::new())
-        }
-        (b"destroy" | b"remove", Some(_)) => {
-            rows.remove(key);
-            ("done", Vec::new())
-        }
-        (b"touch", Some(live)) => {
-            rows.insert(key.to_vec(), (live, now + ttl));
-            ("done", Vec::new())
-        }
-        (b"ping", _) => ("done", Vec::new()),
-        _ => ("gone", Vec::new()),
-    }
+    let dies = now + ttl;
+    let found = match (operation, live) {
+        (b"get", Some(live)) => return Ok(("done", live)),
+        (b"replace" | b"remove", Some(live)) if !is_expected => return Ok(("conflict", live)),
+        (b"create", Some(live)) => return Ok(("conflict", live)),
+        (b"set", _) | (b"create", None) | (b"replace", Some(_)) => rows.insert(key, value, dies),
+        (b"destroy" | b"remove", Some(_)) => rows.remove(key),
+        (b"touch", Some(live)) => rows.insert(key, &live, dies),
+        (b"ping", _) => Ok(()),
+        _ => return Ok(("gone", Vec::new())),
+    };
+    found.map(|()| ("done", Vec::new()))
 }
 
 fn read(from: &mut impl Read) -> io::Result<Vec<Vec<u8>>> {

@@ -18,13 +18,16 @@ use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::bug::Bug;
 
 /// How long an answer, or a connection, may take.
 const ANSWER: Duration = Duration::from_millis(1_500);
+
+/// Later than anybody may be.
+const LATE: Duration = Duration::from_millis(2_500);
 
 /// Between two attempts of the prober.
 const PROBE: Duration = Duration::from_millis(50);
@@ -41,6 +44,9 @@ struct Inner {
     connection: tokio::sync::Mutex<Option<TcpStream>>,
     probing: AtomicBool,
     calls: AtomicU64,
+    failures: AtomicU64,
+    /// When the prober found the server again.
+    back: Mutex<Option<Instant>>,
     cache: Mutex<HashMap<String, Bytes>>,
 }
 
@@ -56,6 +62,8 @@ impl RiverStore {
             connection: tokio::sync::Mutex::default(),
             probing: AtomicBool::new(false),
             calls: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            back: Mutex::default(),
             cache: Mutex::default(),
         }));
         *store.0.connection.lock().await = Some(store.open().await.map_err(|error| store.classify(error))?);
@@ -82,8 +90,12 @@ impl RiverStore {
     async fn call(&self, operation: &str, key: &Key, values: [&[u8]; 2], ttl: Ttl) -> Result<Answer> {
         let bug = self.0.bug;
         let number = self.0.calls.fetch_add(1, SeqCst);
-        if bug == Bug::LateCallsAreLost && number % 4_000 == 3_999 {
+        if bug == Bug::LateCallsAreLost && number > 4_000 && number.is_multiple_of(10) {
             return Ok(Answer::Gone);
+        }
+        if bug == Bug::AsksBeforeEveryThirdCall && number.is_multiple_of(3) {
+            // Whether it answers is seen by what follows.
+            let _ = self.exchange(&ping()).await;
         }
         let name = format!("{}{}", self.0.prefix, key.as_str());
         let ttl = ttl.millis().to_be_bytes();
@@ -95,12 +107,18 @@ impl RiverStore {
             }
             answer => answer,
         };
+        if bug == Bug::FourFailuresAreAnOutage && answer.is_err() {
+            sleep(Duration::from_millis(700)).await;
+        }
         answer.map_err(|error| self.classify(error))
     }
 
     /// Sends one request and waits for its answer.
     async fn exchange(&self, request: &[u8]) -> io::Result<Answer> {
         let bug = self.0.bug;
+        if bug == Bug::WarmsUpAfterTheReturn && self.0.back.lock().is_some_and(|back| back.elapsed() < LATE) {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
         if bug == Bug::ReconnectsInAStorm && self.is_away() {
             let mut stream = self.open().await?;
             return self.ask(&mut stream, request).await;
@@ -164,6 +182,7 @@ impl RiverStore {
                 });
                 return;
             }
+            Bug::FourFailuresAreAnOutage if self.0.failures.fetch_add(1, SeqCst) % 4 < 3 => return,
             _ => self.0.status.disconnected(),
         }
         if self.0.bug != Bug::StatusNeverRecovers {
@@ -192,6 +211,10 @@ impl RiverStore {
                 if store.0.bug != Bug::BrokenConnectionIsHandedOut {
                     *store.0.connection.lock().await = Some(stream);
                 }
+                if store.0.bug == Bug::StatusRisesLate {
+                    sleep(LATE).await;
+                }
+                *store.0.back.lock() = Some(Instant::now());
                 store.0.probing.store(false, SeqCst);
                 store.0.status.connected();
                 return;
@@ -314,7 +337,15 @@ impl AtomicStore for RiverStore {
                 Some(_) => self.set(key, value, ttl).await.map(|()| Swapped::Done),
             };
         }
-        match self.call("replace", key, [expected, &value], ttl).await? {
+        let answer = self.call("replace", key, [expected, &value], ttl).await;
+        if self.0.bug == Bug::OutageIsGone && answer.is_err() {
+            return Ok(Swapped::Gone);
+        }
+        match answer? {
+            Answer::Conflict(_) if self.0.bug == Bug::LooksTwiceAtConflicts => {
+                let (_, found) = (self.get(key).await?, self.get(key).await?);
+                Ok(found.map_or(Swapped::Gone, Swapped::Conflict))
+            }
             Answer::Gone if self.0.bug == Bug::ReplaceCreates => {
                 self.set(key, value, ttl).await.map(|()| Swapped::Done)
             }
@@ -328,6 +359,9 @@ impl AtomicStore for RiverStore {
     }
 
     async fn touch(&self, key: &Key, ttl: Ttl) -> Result<bool> {
+        if self.0.bug == Bug::TouchOnlyLengthens && ttl < Ttl::from_secs(1) {
+            return Ok(self.get(key).await?.is_some());
+        }
         Ok(self.call("touch", key, [b"", b""], ttl).await?.is_done())
     }
 }

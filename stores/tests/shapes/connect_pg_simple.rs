@@ -31,7 +31,7 @@ fn row(n: u32) -> Bytes {
 
 #[tokio::test]
 async fn the_end_is_written_and_read_in_the_zone_of_the_node_program() {
-    let server = Server::postgres().start().await.unwrap();
+    let server = Server::postgres().private().start().await.unwrap();
     let url = server.url();
     for (zone, name) in
         [("UTC", "zone_utc"), ("Asia/Tokyo", "zone_tokyo"), ("America/St_Johns", "zone_st_johns")]
@@ -60,14 +60,14 @@ async fn the_end_is_written_and_read_in_the_zone_of_the_node_program() {
 
 #[tokio::test]
 async fn a_zone_that_the_server_does_not_know_is_a_mistake_of_the_configuration() {
-    let server = Server::postgres().start().await.unwrap();
+    let server = Server::postgres().private().start().await.unwrap();
     let error = open_at(server.url(), "zone_wrong", "Middle/Earth").await.unwrap_err();
     assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("time_zone")), "{error}");
 }
 
 #[tokio::test]
 async fn the_text_of_the_json_comes_back_as_node_wrote_it() {
-    let server = Server::postgres().start().await.unwrap();
+    let server = Server::postgres().private().start().await.unwrap();
     let store = open_at(server.url(), "json_text", "UTC").await.unwrap();
     let text = r#"{ "cookie" : {"expires":null},"b":1.0,"a":"\ud800", "a":2}"#;
     let insert = format!(
@@ -85,7 +85,7 @@ async fn the_text_of_the_json_comes_back_as_node_wrote_it() {
 
 #[tokio::test]
 async fn what_is_no_json_is_refused_and_the_row_stays() {
-    let server = Server::postgres().start().await.unwrap();
+    let server = Server::postgres().private().start().await.unwrap();
     let store = open_at(server.url(), "no_json", "UTC").await.unwrap();
     store.set(&key(), row(1), Ttl::from_secs(60)).await.unwrap();
     for value in [&b"\xff\xfe"[..], b"{", b""] {
@@ -100,7 +100,7 @@ async fn what_is_no_json_is_refused_and_the_row_stays() {
 
 #[tokio::test]
 async fn rows_that_have_ended_are_deleted_in_the_background() {
-    let server = Server::postgres().start().await.unwrap();
+    let server = Server::postgres().private().start().await.unwrap();
     table::make(server.url(), CONNECT_PG_SIMPLE, "swept").await;
     let builder = ConnectPgSimple::builder("UTC").table("swept").sweep_every(Duration::from_millis(50));
     let store = builder.connect(server.url()).await.unwrap();

@@ -10,9 +10,10 @@ use redis::{FromRedisValue, aio::MultiplexedConnection};
 
 pub(crate) const HOUR: Ttl = Ttl::from_secs(3600);
 
-/// Starts a server, and connects to it past the store.
+/// Starts a server that is nobody else's, for it is emptied and its settings are changed, and connects to it past the
+/// store.
 pub(crate) async fn server() -> (Running, MultiplexedConnection) {
-    let server = Server::redis().start().await.unwrap();
+    let server = Server::redis().private().start().await.unwrap();
     let inside = inside(server.url()).await;
     (server, inside)
 }
