@@ -308,7 +308,12 @@ async fn try_ticket(
         None => settings.backend_of(home).get(&key).await?,
     };
     let Some(bytes) = found else {
-        event::unknown(&key);
+        if home == Home::Old && Box::pin(settings.has_moved(&key)).await? {
+            event::moved(&key);
+            *refusal = Some(Refusal::Moved);
+        } else {
+            event::unknown(&key);
+        }
         return Ok(false);
     };
     let stored = Stored { id: ticket.id, key, bytes, home };
