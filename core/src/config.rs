@@ -352,7 +352,8 @@ impl<A: From<Engine>> Builder<A> {
     ///
     /// `Ok(())` lets the request go on: after a failed load with an empty session that refuses writes, so that nobody
     /// is logged out; after a failed save with the handler's answer and without a cookie. `Err` is what the request
-    /// gets instead. An explicit `save` or `update_now` hands its error to its caller and asks nobody.
+    /// gets instead, unless the handler has answered with a server error: that answer stands. An explicit `save` or
+    /// `update_now` hands its error to its caller and asks nobody.
     ///
     /// Of the three that have a say, [`on_outage`](Self::on_outage) is asked first, for outages alone; then this; and
     /// the tower layer's `on_error` makes the response for what is still an error after both.

@@ -157,7 +157,11 @@ pub(crate) fn finish(handle: &Arc<Handle>, status: StatusCode) -> Option<Commit>
             // An application that recovers has its handler's answer sent, without a cookie.
             Err(error) => {
                 event::save_failed(&error);
-                recover(&handle, error).await?;
+                let decided = recover(&handle, error).await;
+                // The handler's own error wins: it is what the visitor asked for, and the save that failed is in the log.
+                if !server_error {
+                    decided?;
+                }
                 let mut edits = HeaderEdits::default();
                 vary(&handle.settings, &mut edits);
                 return Ok(edits);
