@@ -185,6 +185,7 @@ fn edits(settings: &Settings, state: &State) -> HeaderEdits {
                     lives: left,
                     now,
                     options: state.record.meta.cookie.as_ref(),
+                    extra: state.record.meta.extra.as_deref(),
                 };
                 settings.carrier.send(&ticket, &mut edits);
                 take_back_old(settings, state, &mut edits);
@@ -299,12 +300,18 @@ async fn try_ticket(
         (Home::Old, Some(old), Some(candidates)) => (&old.carrier, &old.wire, &**candidates),
         _ => (&settings.carrier, &settings.profile, &handle.candidates),
     };
-    let Some(ticket) = carrier.verify(candidates, at) else {
-        event::hostile_cookie();
-        if home == Home::Own {
-            handle.lock().rejected = Some(Rejection::Forged);
+    let ticket = match carrier.verify(candidates, at) {
+        Ok(ticket) => ticket,
+        Err(why) => {
+            match why {
+                Rejection::Strange => event::strange_cookie(),
+                Rejection::Forged | Rejection::Invalid => event::hostile_cookie(),
+            }
+            if home == Home::Own {
+                handle.lock().rejected = Some(why);
+            }
+            return Ok(false);
         }
-        return Ok(false);
     };
     let key = wire.keys.key(&ticket.id)?;
     let found = match ticket.record {
