@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use cloakroom_core::{
     AdminStore, BearerTransport, Bytes, CookieConfig, Engine, ErrorKind, Expiry, NoStore, Profile,
@@ -12,7 +12,8 @@ use cloakroom_core::{
 };
 use futures_util::StreamExt;
 use http::{HeaderMap, Method, StatusCode, Uri, header};
-use support::spy::{Act, Spy};
+use parking_lot::Mutex;
+use support::spy::{Act, Spy, meanwhile};
 
 const KEYS: [&str; 2] = ["keys", "keykeys"];
 
@@ -257,6 +258,26 @@ async fn of_many_requests_at_once_with_one_old_ticket_one_moves_the_session_and_
         let mut jar = moved.into_iter().next().unwrap().1;
         assert_eq!(jar.n(&house.engine).await.unwrap(), Some(2), "{seed}");
     }
+}
+
+/// The moment in which the old record is gone and the new cookie is not sent yet.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_begins_right_after_the_old_record_is_gone_finds_the_note() {
+    let mut house = House::new().await;
+    let (jar, engine) = (house.jar.clone(), house.engine.clone());
+    let outcome = Arc::new(Mutex::new(None));
+    let seen = Arc::clone(&outcome);
+    let late = meanwhile(move || {
+        let (mut jar, engine, seen) = (jar.clone(), engine.clone(), Arc::clone(&seen));
+        async move {
+            let refused = jar.visit(&engine, async |s| s.insert("rival", 1)).await;
+            *seen.lock() = Some(refused.map_err(|error| error.kind()));
+        }
+    });
+    house.old.on("remove", 1, Act::After(late));
+    assert_eq!(house.jar.n(&house.engine).await.unwrap(), Some(1));
+    assert_eq!(outcome.lock().take(), Some(Err(ErrorKind::WritesRefused)));
+    assert_eq!(house.both().await, (1, 0));
 }
 
 /// A crash between two steps: the note may be there before the old record is gone, and keeps nobody out.
