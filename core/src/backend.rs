@@ -42,6 +42,10 @@ impl Backend {
         self.within("get", self.store.get(key)).await
     }
 
+    pub(crate) async fn set(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<()> {
+        self.within("set", self.store.set(key, value, ttl)).await
+    }
+
     /// As [`AtomicStore::create`](crate::AtomicStore::create). Without it, a plain `set`: a new id is random, so
     /// there is nothing to write over.
     pub(crate) async fn create(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<bool> {

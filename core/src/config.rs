@@ -130,8 +130,13 @@ impl<A: From<Engine>> Builder<A> {
     /// A ticket of the old format opens its session as any other would. With the first request that loads it, the
     /// session is stored anew, in this layer's own store and under a new id; then the old record is removed, as it was
     /// read, and the browser is sent the new cookie and the removal of the old one. Of two such requests at once one
-    /// wins, and the other's changes are dropped: its visitor is logged in by the answer to the first. A request that
-    /// saves nothing ([`Save::Never`](crate::Save::Never)) moves nothing.
+    /// wins, and the other's changes are dropped: its visitor is logged in by the answer to the first. One that begins
+    /// later with the old ticket, within 60 seconds, is anonymous, cannot write, and sends no cookie, as after
+    /// [`cycle_id`](crate::Session::cycle_id). A request that saves nothing ([`Save::Never`](crate::Save::Never)) moves
+    /// nothing.
+    ///
+    /// Of an old row the data comes along, and the end if it names a date; its cookie's options and its `maxAge` do not:
+    /// the session lives as this layer is configured.
     ///
     /// The two cookies must have different names. Those of the old one are the format's own; where the old program had
     /// others, tell them by [`Profile::with_cookie`]. While the old program still runs, both use its format instead
@@ -347,7 +352,8 @@ impl<A: From<Engine>> Builder<A> {
     ///
     /// `Ok(())` lets the request go on: after a failed load with an empty session that refuses writes, so that nobody
     /// is logged out; after a failed save with the handler's answer and without a cookie. `Err` is what the request
-    /// gets instead. An explicit `save` or `update_now` hands its error to its caller and asks nobody.
+    /// gets instead, unless the handler has answered with a server error: that answer stands. An explicit `save` or
+    /// `update_now` hands its error to its caller and asks nobody.
     ///
     /// Of the three that have a say, [`on_outage`](Self::on_outage) is asked first, for outages alone; then this; and
     /// the tower layer's `on_error` makes the response for what is still an error after both.
@@ -434,8 +440,10 @@ impl<A: From<Engine>> Builder<A> {
             Some(transport) => Carrier::Custom { transport, shape: ids.shape() },
             None => format.carrier(&terms)?,
         };
-        let old =
-            self.origin.map(|origin| origin.open(&terms, &carrier, self.operation_timeout)).transpose()?;
+        let old = self
+            .origin
+            .map(|origin| origin.open(&terms, format.shared(), &carrier, self.operation_timeout))
+            .transpose()?;
         Ok(Settings {
             guarantee,
             gate: Gate::new(backend.store().status(), self.reconnect_timeout, self.max_waiters),

@@ -6,6 +6,7 @@ use crate::{
     keyring::Keyring,
 };
 
+mod attribute;
 mod codec;
 mod form;
 mod options;
@@ -13,9 +14,12 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-pub use self::options::CookieOptions;
 #[cfg(feature = "node")]
 pub(crate) use self::read::first_values;
+pub use self::{
+    attribute::{Priority, SameSite},
+    options::CookieOptions,
+};
 pub(crate) use self::{
     codec::{CookieCodec, Lifetime, Ticket},
     form::{CookieForm, Outgoing, Rejection},
@@ -61,36 +65,10 @@ pub struct CookieConfig {
     pub(crate) insecure: bool,
     pub(crate) http_only: bool,
     pub(crate) partitioned: bool,
+    pub(crate) priority: Option<Priority>,
     pub(crate) lifetime: Lifetime,
     /// The name may be one that Node programs send though it is no token, such as `shop:sid`.
     loose_name: bool,
-}
-
-/// Which requests from other sites carry the cookie (RFC 6265bis, section 4.1.2.7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SameSite {
-    /// None of them, not even a click on a link.
-    Strict,
-    /// Only those that move the browser to this site with a safe method: a click on a link. The default.
-    Lax,
-    /// All of them. Needs `Secure`.
-    ///
-    /// # Risk
-    /// Any site can make a browser send requests in its user's name (cross-site request forgery). Every route that
-    /// changes anything then needs a defence of its own.
-    None,
-}
-
-impl SameSite {
-    /// Returns the attribute's value as it stands in the header.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Strict => "Strict",
-            Self::Lax => "Lax",
-            Self::None => "None",
-        }
-    }
 }
 
 impl Default for CookieConfig {
@@ -112,6 +90,7 @@ impl CookieConfig {
             insecure: false,
             http_only: true,
             partitioned: false,
+            priority: None,
             lifetime: Lifetime::Ttl,
             loose_name: false,
         }
@@ -191,6 +170,13 @@ impl CookieConfig {
     #[must_use]
     pub fn partitioned(mut self, partitioned: bool) -> Self {
         self.partitioned = partitioned;
+        self
+    }
+
+    /// Sets which cookies a browser drops first when a site has too many; no attribute unless set.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = Some(priority);
         self
     }
 
@@ -299,6 +285,10 @@ impl CookieConfig {
         }
         if self.partitioned {
             attributes.push_str("; Partitioned");
+        }
+        if let Some(priority) = self.priority {
+            attributes.push_str("; Priority=");
+            attributes.push_str(priority.as_str());
         }
         attributes
     }

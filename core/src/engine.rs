@@ -157,7 +157,11 @@ pub(crate) fn finish(handle: &Arc<Handle>, status: StatusCode) -> Option<Commit>
             // An application that recovers has its handler's answer sent, without a cookie.
             Err(error) => {
                 event::save_failed(&error);
-                recover(&handle, error).await?;
+                let decided = recover(&handle, error).await;
+                // The handler's own error wins: it is what the visitor asked for, and the save that failed is in the log.
+                if !server_error {
+                    decided?;
+                }
                 let mut edits = HeaderEdits::default();
                 vary(&handle.settings, &mut edits);
                 return Ok(edits);
@@ -181,6 +185,7 @@ fn edits(settings: &Settings, state: &State) -> HeaderEdits {
                     lives: left,
                     now,
                     options: state.record.meta.cookie.as_ref(),
+                    extra: state.record.meta.extra.as_deref(),
                 };
                 settings.carrier.send(&ticket, &mut edits);
                 take_back_old(settings, state, &mut edits);
@@ -295,12 +300,18 @@ async fn try_ticket(
         (Home::Old, Some(old), Some(candidates)) => (&old.carrier, &old.wire, &**candidates),
         _ => (&settings.carrier, &settings.profile, &handle.candidates),
     };
-    let Some(ticket) = carrier.verify(candidates, at) else {
-        event::hostile_cookie();
-        if home == Home::Own {
-            handle.lock().rejected = Some(Rejection::Forged);
+    let ticket = match carrier.verify(candidates, at) {
+        Ok(ticket) => ticket,
+        Err(why) => {
+            match why {
+                Rejection::Strange => event::strange_cookie(),
+                Rejection::Forged | Rejection::Invalid => event::hostile_cookie(),
+            }
+            if home == Home::Own {
+                handle.lock().rejected = Some(why);
+            }
+            return Ok(false);
         }
-        return Ok(false);
     };
     let key = wire.keys.key(&ticket.id)?;
     let found = match ticket.record {
@@ -308,7 +319,12 @@ async fn try_ticket(
         None => settings.backend_of(home).get(&key).await?,
     };
     let Some(bytes) = found else {
-        event::unknown(&key);
+        if home == Home::Old && Box::pin(settings.has_moved(&key)).await? {
+            event::moved(&key);
+            *refusal = Some(Refusal::Moved);
+        } else {
+            event::unknown(&key);
+        }
         return Ok(false);
     };
     let stored = Stored { id: ticket.id, key, bytes, home };

@@ -45,6 +45,10 @@ pub(crate) fn hostile_cookie() {
     tracing::warn!(target: TARGET, "malformed or forged session cookie ignored");
 }
 
+pub(crate) fn strange_cookie() {
+    tracing::debug!(target: TARGET, "signed cookie holds no session of this application's; left as it is");
+}
+
 pub(crate) fn corrupt(key: &Key, error: &Error) {
     tracing::error!(
         target: TARGET,

@@ -25,6 +25,9 @@ const KEY_DOMAIN: &[u8; 55 - ID_CHARS] = b"cloakroom/1\0";
 /// Separates the short hash in log lines from the store key, so that a log line is no prefix of a key.
 const FINGERPRINT_DOMAIN: &[u8] = b"cloakroom/1/log\0";
 
+/// Separates the key of the note that a session leaves when it moves over from another format from every session's key.
+const MOVED_DOMAIN: &[u8] = b"cloakroom/1/moved\0";
+
 /// What the browser holds: the ticket. Whoever has it has the session.
 ///
 /// A native id is 256 bits from the operating system's random source, written as 43 characters of base64url
@@ -148,6 +151,15 @@ impl Key {
         &self.0
     }
 
+    /// Returns the key, in the store that a session has moved to, of the note that it is gone from under this one.
+    pub(crate) fn moved(&self) -> Self {
+        let digest = Sha256::new().chain_update(MOVED_DOMAIN).chain_update(&self.0).finalize();
+        let mut text = SmallVec::from_buf_and_len([0_u8; 64], ID_CHARS);
+        let written = URL_SAFE_NO_PAD.encode_slice(digest, &mut text).unwrap_or(0);
+        debug_assert_eq!(written, ID_CHARS);
+        Self(text)
+    }
+
     /// Returns eight hexadecimal characters that tell sessions apart in log lines and can be turned into neither
     /// the key nor the id.
     #[must_use]
@@ -238,6 +250,15 @@ mod tests {
         // Computed apart: base64url(sha256("cloakroom/1\0" + "A" * 43)). A change here logs everybody out.
         assert_eq!(id.key().as_str(), "pOBRgy8YNuXI5YkMlQt5xX13u45an7NbFEfEKHOVNoQ");
         assert_ne!(id.key().as_str(), id.expose());
+    }
+
+    #[test]
+    fn the_key_of_a_note_is_no_sessions_key() {
+        let text = "A".repeat(43);
+        let (id, key) = (SessionId::parse(text.as_bytes()).unwrap(), Key::new(&text).unwrap());
+        assert_ne!(key.moved(), id.key(), "though the same text is hashed");
+        assert_ne!(id.key().moved(), id.key());
+        assert_eq!(key.moved(), key.clone().moved());
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub use futures_util::stream::BoxStream;
 
 pub use crate::{
     config::Builder,
-    cookie::{CookieConfig, CookieOptions, SameSite},
+    cookie::{CookieConfig, CookieOptions, Priority, SameSite},
     data::{Data, DataMut},
     devices::UserSession,
     engine::{Commit, Engine, RequestHead},

@@ -9,6 +9,7 @@ use crate::{
     config::{Settings, storeless},
     error::{Error, Result},
     handle::Stored,
+    id::Key,
     no_store::NoStore,
     profile::{Profile, Shared, Terms, Wire},
     record::Decoded,
@@ -37,11 +38,17 @@ impl Origin {
         Self { profile, store: Arc::new(store), storeless: TypeId::of::<S>() == TypeId::of::<NoStore>() }
     }
 
-    /// Checks it and makes it ready. `terms` are those of the layer; the cookie and the keys are the old format's own.
+    /// Checks it and makes it ready. `terms` and `ours` are the layer's; the cookie and the keys are the old format's own.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) naming `migrate_from`.
-    pub(crate) fn open(self, terms: &Terms<'_>, carrier: &Carrier, deadline: Duration) -> Result<OldHome> {
+    pub(crate) fn open(
+        self,
+        terms: &Terms<'_>,
+        ours: Shared,
+        carrier: &Carrier,
+        deadline: Duration,
+    ) -> Result<OldHome> {
         let format = self.profile.format();
         if self.storeless != (format.shared() == Shared::InTheCookie) {
             return Err(Error::config("migrate_from", storeless(self.storeless)));
@@ -67,9 +74,10 @@ impl Origin {
             wire: format.wire(&terms).map_err(here)?,
             backend: Backend::new(self.store, deadline),
             shared: format.shared(),
+            leaves_word: ours == Shared::No && !self.storeless,
         };
-        let ours = carrier.names();
-        if let Some(name) = old.carrier.names().into_iter().find(|name| ours.contains(name)) {
+        let taken = carrier.names();
+        if let Some(name) = old.carrier.names().into_iter().find(|name| taken.contains(name)) {
             return Err(Error::config(
                 "migrate_from",
                 format!(
@@ -96,6 +104,9 @@ pub(crate) struct OldHome {
     pub(crate) wire: Wire,
     pub(crate) backend: Backend,
     shared: Shared,
+    /// A session that moves leaves word of it in the new store: in a format that others read there is no such thing, and
+    /// a record in a cookie stays there.
+    leaves_word: bool,
 }
 
 impl Settings {
@@ -105,6 +116,25 @@ impl Settings {
             (Home::Old, Some(old)) => &old.backend,
             _ => &self.backend,
         }
+    }
+
+    /// Whether a session that moves over leaves word of it, in our store.
+    pub(crate) fn leaves_word(&self) -> bool {
+        self.old.as_ref().is_some_and(|old| old.leaves_word)
+    }
+
+    /// Tells whether the session under this key of the old store has just moved over.
+    ///
+    /// # Errors
+    /// Whatever the store answers.
+    pub(crate) async fn has_moved(&self, old: &Key) -> Result<bool> {
+        if !self.leaves_word() {
+            return Ok(false);
+        }
+        let note = old.moved();
+        let found = self.backend.get(&note).await?;
+        let read = found.map(|bytes| self.profile.records.decode(&note, &bytes));
+        Ok(matches!(read, Some(Ok(Decoded::Tombstone))))
     }
 
     /// Decodes the stored bytes of a record, whose key and home are `stored`'s.
@@ -125,6 +155,8 @@ impl Settings {
             let meta = &mut record.meta;
             meta.cookie = None;
             meta.extra = None;
+            // A row there says how long it lives in any case: that is the other program's configuration, not a wish.
+            meta.ttl = None;
             meta.deadline = [meta.deadline, self.expiry.deadline(meta.created)].into_iter().flatten().min();
         }
         Ok(decoded)

@@ -41,7 +41,7 @@ impl Work<'_> {
         let Some(old) = self.old.clone() else {
             return Ok(Fate::Lost(Refusal::Gone));
         };
-        // What has left its old home for good leaves nothing behind there.
+        // What has left its old home for good leaves nothing behind there, but a note here.
         let tombstone = match old.home {
             Home::Own => self.settings.profile.records.tombstone(&old.key, self.settings.now())?,
             Home::Old => None,
@@ -64,6 +64,9 @@ impl Work<'_> {
     async fn take_over(&mut self, old: &Stored, tombstone: Option<&Bytes>) -> Result<Fate> {
         // The entry of the new key is there before the old key dies: "log out everywhere" misses neither.
         self.bind().await?;
+        if old.home == Home::Old {
+            self.leave_word(old).await?;
+        }
         loop {
             match self.retire(old, tombstone).await? {
                 Retirement::Done => {
@@ -87,6 +90,21 @@ impl Work<'_> {
                     }
                 }
             }
+        }
+    }
+
+    /// Notes here, as long as a tombstone would stand, that the session is gone from under its old key there.
+    ///
+    /// Before it is gone, so that nobody finds neither. While the old record is there, nobody asks for the note; so one that
+    /// is left behind by a move that failed or lost the race keeps no session from its visitor.
+    async fn leave_word(&mut self, old: &Stored) -> Result<()> {
+        if !self.settings.leaves_word() {
+            return Ok(());
+        }
+        let key = old.key.moved();
+        match self.settings.profile.records.tombstone(&key, self.settings.now())? {
+            Some(note) => self.settings.backend.set(&key, note, TOMBSTONE_TTL).await,
+            None => Ok(()),
         }
     }
 

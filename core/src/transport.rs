@@ -175,15 +175,20 @@ impl Carrier {
         }
     }
 
-    /// Returns the ticket in the candidate at `at`, or `None` if it is none of ours.
-    pub(crate) fn verify(&self, candidates: &Candidates, at: usize) -> Option<Ticket> {
-        match self {
-            Self::Cookie(cookie) => cookie.verify(candidates.get(at)?),
-            Self::Foreign(cookie) => cookie.verify(candidates, at),
+    /// Returns the ticket in the candidate at `at`.
+    ///
+    /// # Errors
+    /// Why it is none of ours.
+    pub(crate) fn verify(&self, candidates: &Candidates, at: usize) -> Result<Ticket, Rejection> {
+        let ours = match self {
+            Self::Cookie(cookie) => candidates.get(at).and_then(|candidate| cookie.verify(candidate)),
+            Self::Foreign(cookie) => return cookie.verify(candidates, at),
             Self::Custom { shape, .. } => {
-                shape.parse(candidates.get(at)?.as_bytes()).map(|id| Ticket::new(id, false))
+                let id = candidates.get(at).and_then(|candidate| shape.parse(candidate.as_bytes()));
+                id.map(|id| Ticket::new(id, false))
             }
-        }
+        };
+        ours.ok_or(Rejection::Forged)
     }
 
     pub(crate) fn send(&self, ticket: &Outgoing<'_>, edits: &mut HeaderEdits) {

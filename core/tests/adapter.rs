@@ -124,6 +124,51 @@ async fn a_failed_save_drops_the_handlers_answer_and_sends_no_cookie() {
     assert_eq!(spy.store().len().await.unwrap(), 0);
 }
 
+/// As in the ancestor: what went wrong first is what is answered. The save that failed is in the log.
+#[tokio::test]
+async fn a_handlers_own_server_error_stands_where_the_save_fails_as_well() {
+    let failing = |status: StatusCode| {
+        get(move |s: Session| async move { s.insert("n", 1).map(|()| (status, "oops")) })
+    };
+    for recovers in [None, Some(true), Some(false)] {
+        let spy = Spy::new();
+        let layer = layer_with(spy.clone(), |b| match recovers {
+            Some(true) => b.recover(async |_, _| Ok(())),
+            Some(false) => b.recover(async |error, _| Err(error)),
+            None => b,
+        });
+        let app = app().route("/502", failing(StatusCode::BAD_GATEWAY));
+        let app = app.route("/404", failing(StatusCode::NOT_FOUND)).layer(layer);
+        spy.on_calls(1, 100, Act::Fail(ErrorKind::Rejected));
+        let reply = Browser::new().get(&app, "/502").await;
+        assert_eq!((reply.status, reply.body.as_str()), (StatusCode::BAD_GATEWAY, "oops"));
+        // It depends on the session, and hands out none.
+        assert_eq!(
+            (reply.set_cookies().len(), &reply.headers[header::VARY]),
+            (0, &"Cookie".parse().unwrap())
+        );
+        assert!(!reply.headers.contains_key(header::CACHE_CONTROL));
+        let reply = Browser::new().get(&app, "/404").await;
+        let expected =
+            if recovers == Some(true) { StatusCode::NOT_FOUND } else { StatusCode::INTERNAL_SERVER_ERROR };
+        assert_eq!((reply.status, reply.set_cookies().len()), (expected, 0));
+    }
+}
+
+/// The ancestor drops the handler's; here browsers go by the last one, and what a handler says is not touched.
+#[tokio::test]
+async fn a_handlers_own_cookie_of_the_same_name_comes_before_the_sessions() {
+    let handler = get(|s: Session| async move {
+        s.insert("n", 1)?;
+        Ok::<_, Error>([(header::SET_COOKIE, "__Host-sid=mine; Path=/; Secure")])
+    });
+    let app = app().route("/own", handler).layer(layer(Reference::new()));
+    let mut browser = Browser::new();
+    let reply = browser.get(&app, "/own").await;
+    assert_eq!((reply.set_cookies().len(), reply.set_cookies()[0]), (2, "__Host-sid=mine; Path=/; Secure"));
+    assert_eq!(browser.get(&app, "/read").await.body, "n");
+}
+
 #[tokio::test]
 async fn the_answer_to_a_failed_save_can_be_made_by_the_application() {
     let spy = Spy::new();

@@ -14,7 +14,7 @@ use std::{
 
 use axum::{Router, routing::get};
 use cloakroom_conformance::{Reference, Switch};
-use cloakroom_core::{AdminStore, AtomicStore, Error, ErrorKind, Session, Store, Ttl};
+use cloakroom_core::{AdminStore, AtomicStore, Error, ErrorKind, Save, Session, Store, Ttl};
 use http::{StatusCode, header};
 use support::{Browser, layer_with};
 
@@ -60,6 +60,23 @@ async fn a_session_that_validate_refuses_is_nobodys_and_its_record_stays() {
 }
 
 #[tokio::test]
+async fn a_new_session_is_not_asked_about() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&asked);
+    let app = app().layer(layer_with(Reference::new(), move |b| {
+        b.validate(move |_, _| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async { Ok(true) }
+        })
+    }));
+    let mut browser = Browser::with(&"A".repeat(43));
+    for (path, times) in [("/n", 0), ("/count", 0), ("/n", 1), ("/count", 2)] {
+        browser.get(&app, path).await;
+        assert_eq!(asked.load(Ordering::SeqCst), times, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn an_error_of_validate_is_a_failed_load() {
     let store = Reference::new();
     let app = app().layer(layer_with(store.clone(), |b| {
@@ -96,6 +113,21 @@ async fn before_save_changes_what_is_written_and_a_read_runs_it_not() {
     browser.get(&app, "/count").await;
     assert_eq!(browser.get(&app, "/path").await.body, "/count");
     assert_eq!(runs.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn before_save_runs_on_a_save_that_is_forced() {
+    let force = get(|session: Session| async move { session.set_save(Save::Always) });
+    let app = app().route("/force", force).layer(layer_with(Reference::new(), |b| {
+        b.before_save(|head, session| async move { session.insert("path", head.uri.path()) })
+    }));
+    // Of a new session without anything in it, and of one that has not changed.
+    let mut browser = Browser::new();
+    browser.get(&app, "/force").await;
+    assert_eq!(browser.get(&app, "/path").await.body, "/force");
+    browser.get(&app, "/count").await;
+    browser.get(&app, "/force").await;
+    assert_eq!(browser.get(&app, "/path").await.body, "/force");
 }
 
 #[tokio::test]
@@ -176,6 +208,47 @@ async fn recover_lets_a_request_go_on_without_its_session_and_logs_nobody_out() 
     store.fail_nth(1, ErrorKind::Rejected);
     assert_eq!(browser.get(&app, "/n").await.status, StatusCode::INTERNAL_SERVER_ERROR, "what it hands on");
     assert_eq!(browser.get(&app, "/count").await.body, "2");
+}
+
+/// What a handler asks for itself is the handler's to answer; `recover` is for what nobody called.
+#[tokio::test]
+async fn recover_hears_of_loads_and_of_the_save_at_the_end_and_of_nothing_else() {
+    let (heard, ids) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let (counted, broken) = (Arc::clone(&heard), Arc::clone(&ids));
+    let store = Switch::new(Reference::new());
+    let teapot = |outcome: Result<(), Error>| match outcome {
+        Ok(()) => StatusCode::OK,
+        Err(_) => StatusCode::IM_A_TEAPOT,
+    };
+    let routes = app()
+        .route("/destroy", get(move |s: Session| async move { teapot(s.destroy().await) }))
+        .route("/cycle", get(move |s: Session| async move { teapot(s.cycle_id().await.map(drop)) }));
+    let app = routes.layer(layer_with(store.clone(), move |b| {
+        let b =
+            b.generate_id("0123456789abcdef", 32, move || {
+                let n = broken.load(Ordering::SeqCst);
+                async move {
+                    if n == 0 { Ok("0123456789abcdef".repeat(2)) } else { Err(ErrorKind::Backend.into()) }
+                }
+            });
+        b.recover(move |error, _| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async move { Err(error) }
+        })
+    }));
+    let mut browser = Browser::new();
+    browser.get(&app, "/count").await;
+    store.fail_nth(2, ErrorKind::Rejected);
+    assert_eq!(browser.get(&app, "/destroy").await.status, StatusCode::IM_A_TEAPOT);
+    ids.store(1, Ordering::SeqCst);
+    assert_eq!(browser.get(&app, "/cycle").await.status, StatusCode::IM_A_TEAPOT);
+    assert_eq!(heard.load(Ordering::SeqCst), 0);
+    // An id that cannot be made when the session is saved is a save that fails. Who only reads needs none.
+    let reply = Browser::new().get(&app, "/write").await;
+    assert_eq!((reply.status, reply.set_cookies().len()), (StatusCode::INTERNAL_SERVER_ERROR, 0));
+    assert_eq!(heard.load(Ordering::SeqCst), 1);
+    assert_eq!(Browser::new().get(&app, "/n").await.status, StatusCode::OK);
+    assert_eq!(browser.get(&app, "/count").await.body, "2", "and nobody was logged out by any of it");
 }
 
 #[tokio::test]

@@ -4,123 +4,18 @@
 
 mod support;
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration, time::SystemTime};
 
 use cloakroom_core::{
     Builder, Bytes, CookieConfig, Engine, ErrorKind, Expiry, Express, Guarantee, Key, Koa, NoStore, Profile,
-    RequestHead, Result, SameSite, Session, Store, Swapped, Ttl,
+    SameSite, Session, Store, Swapped, Ttl,
 };
-use http::{HeaderMap, Method, StatusCode, Uri, header};
 use parking_lot::Mutex;
 use serde_json::Value;
-use support::spy::{Act, Spy};
-
-const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-fn vectors() -> Value {
-    serde_json::from_str(include_str!("vectors/node.json")).unwrap()
-}
-
-/// A browser, an engine, and the store that a Node program could use as well.
-struct Side {
-    engine: Engine,
-    spy: Spy,
-    now: Arc<Mutex<SystemTime>>,
-    jar: BTreeMap<String, String>,
-}
-
-impl Side {
-    fn new(configure: impl FnOnce(Builder<Engine>) -> Builder<Engine>) -> Self {
-        let spy = Spy::new();
-        Self::over(spy.clone(), Engine::builder(spy), configure)
-    }
-
-    /// One whose sessions are in the cookie.
-    fn without_store(configure: impl FnOnce(Builder<Engine>) -> Builder<Engine>) -> Self {
-        Self::over(Spy::new(), Engine::builder(NoStore), configure)
-    }
-
-    fn over(
-        spy: Spy,
-        builder: Builder<Engine>,
-        configure: impl FnOnce(Builder<Engine>) -> Builder<Engine>,
-    ) -> Self {
-        let vectors = vectors();
-        let start = SystemTime::UNIX_EPOCH + Duration::from_millis(vectors["now"].as_u64().unwrap());
-        let (now, id) = (Arc::new(Mutex::new(start)), vectors["id"].as_str().unwrap().to_owned());
-        let clock = Arc::clone(&now);
-        let builder = builder.clock(move || *clock.lock()).generate_id(ALPHABET, 32, move || {
-            let id = id.clone();
-            async move { Ok(id) }
-        });
-        Self { engine: configure(builder).build().unwrap(), spy, now, jar: BTreeMap::new() }
-    }
-
-    /// Comes with the cookies that a Node program has set.
-    fn take(&mut self, lines: &[String]) {
-        for line in lines {
-            let (name, rest) = line.split_once('=').unwrap();
-            let value = rest.split(';').next().unwrap();
-            if value.is_empty() {
-                self.jar.remove(name);
-            } else {
-                self.jar.insert(name.to_owned(), value.to_owned());
-            }
-        }
-    }
-
-    /// One request; returns its Set-Cookie lines.
-    async fn visit(&mut self, work: impl AsyncFnOnce(&Session) -> Result<()>) -> Result<Vec<String>> {
-        let pairs: Vec<_> = self.jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let (uri, mut headers) = (Uri::from_static("/"), HeaderMap::new());
-        if !pairs.is_empty() {
-            headers.insert(header::COOKIE, pairs.join("; ").parse().unwrap());
-        }
-        let lazy = self.engine.begin(&RequestHead { method: &Method::GET, uri: &uri, headers: &headers });
-        let outcome = work(&lazy.load().await?).await;
-        let headers = support::visitor::finish(&self.engine, &lazy, StatusCode::OK).await?;
-        let set = support::visitor::cookies(&headers);
-        self.take(&set);
-        outcome.map(|()| set)
-    }
-
-    async fn path(&mut self, path: &str) -> Vec<String> {
-        let outcome = match path {
-            "/inc" => {
-                self.visit(async |s| s.update("n", |n: Option<u64>| n.unwrap_or(0) + 1).map(|_| ())).await
-            }
-            "/read" => self.visit(async |s| s.get::<u64>("n").map(|_| ())).await,
-            "/logout" => self.visit(async |s| s.destroy().await).await,
-            other => panic!("no such path: {other}"),
-        };
-        outcome.unwrap()
-    }
-
-    async fn n(&mut self) -> Option<u64> {
-        let mut n = None;
-        self.visit(async |s| {
-            n = s.get("n")?;
-            Ok(())
-        })
-        .await
-        .unwrap();
-        n
-    }
-
-    async fn row(&self, key: &str) -> Option<String> {
-        let found = self.spy.store().get(&Key::new(key).unwrap()).await.unwrap();
-        found.map(|row| String::from_utf8(row.to_vec()).unwrap())
-    }
-
-    async fn put(&self, key: &str, row: &str) {
-        let value = Bytes::copy_from_slice(row.as_bytes());
-        self.spy.store().set(&Key::new(key).unwrap(), value, Ttl::from_secs(3600)).await.unwrap();
-    }
-}
+use support::{
+    side::{KEYS, SECRETS, Side, vectors},
+    spy::{Act, Spy},
+};
 
 fn lines(answer: &Value) -> Vec<String> {
     answer["set"].as_array().unwrap().iter().map(|line| line.as_str().unwrap().to_owned()).collect()
@@ -138,9 +33,6 @@ fn hours(hours: u64) -> Expiry {
 }
 
 type Configure = fn(Builder<Engine>) -> Builder<Engine>;
-
-const KEYS: [&str; 2] = ["keys", "keykeys"];
-const SECRETS: [&str; 2] = ["s3cret", "old"];
 
 fn koa_cookie() -> CookieConfig {
     Profile::koa(KEYS).default_cookie()
@@ -469,104 +361,6 @@ async fn a_signature_that_fits_nothing_is_expired_and_the_store_is_not_asked() {
     let set = side.path("/read").await;
     assert_removes(&set, &lines(&vectors()["koa"]["default"]["answers"][4]));
     assert!(side.row("koa:sess:ShAK2lyZHmzqINFmj32LqoG7PkHdtldy").await.is_some());
-}
-
-#[tokio::test]
-async fn a_row_that_cannot_be_read_is_neither_overwritten_nor_removed() {
-    let id = "ShAK2lyZHmzqINFmj32LqoG7PkHdtldy";
-    let bad = [
-        "5",
-        "\"str\"",
-        "[]",
-        "{",
-        "{\"cookie\":\"x\"}",
-        "{\"cookie\":[]}",
-        "{\"a\":1,\"a\":2}",
-        "{\"\\ud800\":1}",
-    ];
-    for (configure, key) in [(KOA[0].1, format!("koa:sess:{id}")), (EXPRESS[0].1, id.to_owned())] {
-        for row in bad {
-            let mut side = Side::new(configure);
-            side.path("/inc").await;
-            side.put(&key, row).await;
-            let outcome = side.visit(async |s| s.insert("n", 9)).await;
-            assert_eq!(outcome.unwrap_err().kind(), ErrorKind::WritesRefused, "{row}");
-            assert_eq!(side.row(&key).await.as_deref(), Some(row));
-            assert_eq!(side.n().await, None);
-            side.path("/logout").await;
-            assert_eq!(side.row(&key).await.as_deref(), Some(row), "not even a logout");
-        }
-    }
-}
-
-#[tokio::test]
-async fn rows_without_what_we_would_write_are_used_and_given_it() {
-    let id = "ShAK2lyZHmzqINFmj32LqoG7PkHdtldy";
-    let mut side = Side::new(KOA[0].1);
-    side.path("/inc").await;
-    let key = format!("koa:sess:{id}");
-    side.put(&key, r#"{"n":4}"#).await;
-    side.path("/inc").await;
-    let cookie = r#"{"httpOnly":true,"path":"/","overwrite":true,"signed":true,"maxAge":86400000}"#;
-    assert_eq!(side.row(&key).await.unwrap(), format!(r#"{{"cookie":{cookie},"n":5}}"#));
-    side.put(&key, r#"{"n":4,"cookie":{"mine":[1],"maxAge":5000,"sameSite":true}}"#).await;
-    let set = side.path("/inc").await;
-    assert!(set[0].contains("expires=Mon, 23 Nov 2026 01:43:23 GMT; samesite=strict"), "{set:?}");
-    assert_eq!(
-        side.row(&key).await.unwrap(),
-        r#"{"cookie":{"mine":[1],"maxAge":5000,"sameSite":"strict"},"n":5}"#
-    );
-    // A date of its own is the session's end, in the cookie and in the store.
-    side.put(&key, r#"{"cookie":{"maxAge":null,"expires":"2026-11-23T01:44:18.514Z"},"n":1}"#).await;
-    side.spy.take_all();
-    let set = side.path("/inc").await;
-    assert!(set[0].contains("expires=Mon, 23 Nov 2026 01:44:18 GMT"), "{set:?}");
-    assert_eq!(side.spy.take_all().pop().unwrap().ttl, Some(Ttl::from_secs(60)));
-    assert!(
-        side.row(&key)
-            .await
-            .unwrap()
-            .starts_with(r#"{"cookie":{"maxAge":null,"expires":"2026-11-23T01:44:18.514Z"}"#)
-    );
-}
-
-#[tokio::test]
-async fn one_sessions_own_cookie_options_and_ttl_are_kept_where_node_finds_them() {
-    let id = "ShAK2lyZHmzqINFmj32LqoG7PkHdtldy";
-    let mut side = Side::new(KOA[0].1);
-    side.path("/inc").await;
-    let change = async |s: &Session| {
-        s.set_ttl(Duration::from_secs(60))?;
-        s.cookie(|cookie| cookie.http_only(false))
-    };
-    let set = side.visit(change).await.unwrap();
-    assert!(set[0].ends_with("; path=/; expires=Mon, 23 Nov 2026 01:44:18 GMT"), "{set:?}");
-    let row = side.row(&format!("koa:sess:{id}")).await.unwrap();
-    assert!(row.contains(r#""httpOnly":false"#) && row.contains(r#""maxAge":60000"#), "{row}");
-    assert_eq!(side.path("/inc").await.first(), set.first(), "and they stay");
-    let set = side.visit(async |s| s.cookie(|cookie| cookie.browser_session(true))).await.unwrap();
-    assert!(set[0].ends_with("; path=/"), "{set:?}");
-
-    let mut side = Side::new(EXPRESS[1].1);
-    side.path("/inc").await;
-    side.visit(async |s| s.set_ttl(Duration::from_secs(60))).await.unwrap();
-    let row = side.row(id).await.unwrap();
-    assert!(row.contains(r#""originalMaxAge":60000,"expires":"2026-11-23T01:44:18.514Z""#), "{row}");
-}
-
-#[tokio::test]
-async fn a_cookie_may_live_longer_than_its_record_where_the_service_has_it_so() {
-    let mut side = Side::new(|b| {
-        let koa = Koa::new(KEYS).max_age(Duration::from_secs(3600));
-        b.profile(koa.into()).expiry(Expiry::idle(Duration::from_secs(1)))
-    });
-    for _ in 0..2 {
-        let set = side.path("/inc").await;
-        assert!(set[0].contains("expires=Mon, 23 Nov 2026 02:43:18 GMT"), "{set:?}");
-    }
-    assert!(side.spy.take_all().iter().filter_map(|call| call.ttl).all(|ttl| ttl == Ttl::from_secs(1)));
-    let row = side.row("koa:sess:ShAK2lyZHmzqINFmj32LqoG7PkHdtldy").await.unwrap();
-    assert!(row.contains(r#""maxAge":3600000"#), "{row}");
 }
 
 #[tokio::test]

@@ -65,6 +65,19 @@ async fn an_outage_longer_than_the_window_is_503_with_retry_after_and_no_cookie(
     assert_eq!(browser.get(&app, "/count").await.body, "2", "the first request after the return succeeds");
 }
 
+/// In the seed `0` is the default of ten seconds.
+#[tokio::test(start_paused = true)]
+async fn with_a_window_of_zero_nobody_waits() {
+    let store = Store::new(Reference::new());
+    let app = app(&store, |b| b.reconnect_timeout(Duration::ZERO));
+    let mut browser = known(&app).await;
+    store.disconnect();
+    let (reply, took) = timed(&mut browser, &app, "/count").await;
+    assert_eq!((reply.status, took), (StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO));
+    store.connect();
+    assert_eq!(browser.get(&app, "/count").await.body, "2");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_request_waits_for_the_store_to_come_back() {
     let store = Store::new(Reference::new());

@@ -18,8 +18,11 @@ pub(crate) trait CookieForm: fmt::Debug + Send + Sync {
     /// Collects what could be ours, by name alone. Verifies nothing: a request that never loads costs no hash.
     fn read(&self, headers: &HeaderMap) -> Candidates;
 
-    /// Returns the ticket in the candidate at `at`, or `None` if it is forged or malformed.
-    fn verify(&self, candidates: &Candidates, at: usize) -> Option<Ticket>;
+    /// Returns the ticket in the candidate at `at`.
+    ///
+    /// # Errors
+    /// What is wrong with it, [`Rejection::Forged`] or [`Rejection::Strange`].
+    fn verify(&self, candidates: &Candidates, at: usize) -> Result<Ticket, Rejection>;
 
     /// Hands out a ticket.
     fn send(&self, ticket: &Outgoing<'_>, response: &mut HeaderEdits);
@@ -43,8 +46,11 @@ pub(crate) trait CookieForm: fmt::Debug + Send + Sync {
 /// Why a ticket leads to no session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejection {
-    /// It does not verify.
+    /// Nobody who has the keys made it.
     Forged,
+    /// Its signature is good, and what is signed is nothing that this application would have made: another one's, which
+    /// may well know it.
+    Strange,
     /// Its session is one that the application's check refuses.
     Invalid,
 }
@@ -59,4 +65,6 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) now: Millis,
     /// What this session's cookie does otherwise than configured.
     pub(crate) options: Option<&'a CookieOptions>,
+    /// What the format keeps beside the data, as it was loaded.
+    pub(crate) extra: Option<&'a str>,
 }

@@ -7,7 +7,7 @@ use proptest::{
 };
 
 use super::{
-    Candidates, CookieCodec, CookieConfig, Lifetime, SameSite,
+    Candidates, CookieCodec, CookieConfig, Lifetime, Priority, SameSite,
     read::{Candidate, ValueShape},
     split_prefix,
 };
@@ -53,6 +53,7 @@ struct Kept {
     secure: bool,
     http_only: bool,
     partitioned: bool,
+    priority: Option<String>,
     /// Seconds from now; `None` ends with the browser.
     max_age: Option<i64>,
     expires: Option<String>,
@@ -82,6 +83,7 @@ fn browser(header: &HeaderValue) -> Option<Kept> {
         secure: false,
         http_only: false,
         partitioned: false,
+        priority: None,
         max_age: None,
         expires: None,
     };
@@ -109,6 +111,7 @@ fn browser(header: &HeaderValue) -> Option<Kept> {
             "httponly" => kept.http_only = true,
             "samesite" => kept.same_site = Some(value.to_owned()),
             "partitioned" => kept.partitioned = true,
+            "priority" => kept.priority = Some(value.to_owned()),
             other => panic!("an attribute that nobody configured: {other}"),
         }
     }
@@ -144,11 +147,12 @@ fn every_option_is_in_the_header() {
         .same_site(SameSite::None)
         .http_only(false)
         .partitioned(true)
+        .priority(Priority::Low)
         .browser_session();
     assert_eq!(
         build(&config).set(&id(), Ttl::from_secs(3600), None).to_str().unwrap(),
         format!(
-            "__Secure-s={}; Path=/app; Domain=example.com; Secure; SameSite=None; Partitioned",
+            "__Secure-s={}; Path=/app; Domain=example.com; Secure; SameSite=None; Partitioned; Priority=Low",
             id().expose()
         )
     );
@@ -538,8 +542,16 @@ fn any_config() -> impl Strategy<Value = CookieConfig> {
         1 => "[a-z.:0-9/]{0,300}".prop_map(Some),
     ];
     let same_site = select(vec![Some(SameSite::Strict), Some(SameSite::Lax), Some(SameSite::None), None]);
-    (name, path, domain, same_site, any::<[bool; 5]>()).prop_map(
-        |(name, path, domain, same_site, [secure, insecure, http_only, partitioned, browser_session])| {
+    let priority = select(vec![Some(Priority::Low), Some(Priority::Medium), Some(Priority::High), None]);
+    (name, path, domain, same_site, priority, any::<[bool; 5]>()).prop_map(
+        |(
+            name,
+            path,
+            domain,
+            same_site,
+            priority,
+            [secure, insecure, http_only, partitioned, browser_session],
+        )| {
             CookieConfig {
                 name,
                 path,
@@ -549,6 +561,7 @@ fn any_config() -> impl Strategy<Value = CookieConfig> {
                 insecure,
                 http_only,
                 partitioned,
+                priority,
                 lifetime: if browser_session { Lifetime::BrowserSession } else { Lifetime::Ttl },
                 // That of a foreign profile, which no configuration can ask for.
                 loose_name: false,
@@ -600,6 +613,7 @@ proptest! {
             secure: config.secure && !config.insecure,
             http_only: config.http_only,
             partitioned: config.partitioned,
+            priority: config.priority.map(|priority| priority.as_str().to_owned()),
             max_age: (config.lifetime == Lifetime::Ttl).then_some(lives.secs_rounded_up() as i64),
             expires: None,
         });

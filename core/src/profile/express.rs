@@ -12,13 +12,13 @@ use super::{
     Format, Profile, ReadRenewal, RecordCodec, RenewalRule, Shared, Terms, Wire,
     node::{
         self, EPOCH, Fields, Prefixed, Row, STANDARD, Secrets, cookie_fields, express_attributes, field,
-        header, http_date, iso_date, same_site, write_row,
+        header, http_date, iso_date, reserved, same_site, spelt, write_row,
     },
 };
 use crate::{
     config::{ClockFn, millis_of},
     cookie::{
-        Candidates, CookieConfig, CookieForm, CookieOptions, Lifetime, Outgoing, SameSite, Ticket,
+        Candidates, CookieConfig, CookieForm, CookieOptions, Lifetime, Outgoing, Rejection, Ticket,
         check_pair, first_values,
     },
     document::Document,
@@ -90,7 +90,8 @@ impl Profile {
     /// cannot be bound to users: a row has no room for that. Unlike there, a logout removes the cookie.
     ///
     /// Express drops data under keys that its own sessions have methods or properties for: `id`, `req`, `touch`, `save`,
-    /// `reload`, `destroy`, `regenerate`, `resetMaxAge`, and those of every object, such as `constructor`.
+    /// `reload`, `destroy`, `regenerate`, `resetMaxAge`, and those of every object, such as `constructor`. Here such a
+    /// key is [`ErrorKind::Value`](crate::ErrorKind::Value) when the session is saved.
     ///
     /// ```
     /// use cloakroom_core::Profile;
@@ -179,20 +180,14 @@ impl CookieForm for ExpressCookie {
         }
     }
 
-    fn verify(&self, candidates: &Candidates, _: usize) -> Option<Ticket> {
-        let [value] = candidates.foreign_values()? else { return None };
-        let value = percent_decoded(value)?;
-        let signed = value.strip_prefix(b"s:")?;
-        let dot = signed.iter().rposition(|&byte| byte == b'.')?;
-        let (id, tag) = (signed.get(..dot)?, signed.get(dot + 1..)?);
-        let tag = (tag.len() == TAG_CHARS).then(|| STANDARD.decode(tag).ok())??;
-        let age = self.secrets.verify::<HmacSha256>(&[id], &tag)?;
-        self.ids.parse(id).map(|id| Ticket::new(id, age == KeyAge::Older))
+    fn verify(&self, candidates: &Candidates, _: usize) -> Result<Ticket, Rejection> {
+        let (id, age) = self.opened(candidates).ok_or(Rejection::Forged)?;
+        let id = self.ids.parse(&id).ok_or(Rejection::Strange)?;
+        Ok(Ticket::new(id, age == KeyAge::Older))
     }
 
     fn send(&self, ticket: &Outgoing<'_>, response: &mut HeaderEdits) {
-        let own = ticket.options.map(|options| options.over(&self.config));
-        let config = own.as_ref().unwrap_or(&self.config);
+        let config = &node::own_cookie(&self.config, ticket, &node::row_cookie(ticket));
         let at = ticket.now.saturating_add(ticket.lives.millis());
         let expires = (config.lifetime == Lifetime::Ttl).then(|| http_date(at));
         let id = ticket.id.expose();
@@ -218,6 +213,20 @@ impl CookieForm for ExpressCookie {
 
     fn check_options(&self, options: &CookieOptions) -> Result<()> {
         options.over(&self.config).checked().map(|_| ())
+    }
+}
+
+impl ExpressCookie {
+    /// Returns what was signed, and how old the secret is that did it.
+    fn opened(&self, candidates: &Candidates) -> Option<(Vec<u8>, KeyAge)> {
+        let [value] = candidates.foreign_values()? else { return None };
+        let value = percent_decoded(value)?;
+        let signed = value.strip_prefix(b"s:")?;
+        let dot = signed.iter().rposition(|&byte| byte == b'.')?;
+        let (id, tag) = (signed.get(..dot)?, signed.get(dot + 1..)?);
+        let tag = (tag.len() == TAG_CHARS).then(|| STANDARD.decode(tag).ok())??;
+        let age = self.secrets.verify::<HmacSha256>(&[id], &tag)?;
+        Some((id.to_vec(), age))
     }
 }
 
@@ -262,11 +271,16 @@ struct ExpressRows {
 
 impl RecordCodec for ExpressRows {
     fn encode(&self, _: &Key, meta: &Meta, data: &Document) -> Result<Bytes> {
+        if data.iter().any(|(key, _)| is_own(key)) {
+            return Err(reserved("`id`, `save` and the others that every session or object has there"));
+        }
         write_row(&self.cookie(meta)?, data, self.limit)
     }
 
     fn decode(&self, _: &Key, bytes: &Bytes) -> Result<Decoded> {
-        let row = Row::read(bytes, self.limit)?;
+        let mut row = Row::read(bytes, self.limit)?;
+        // Express keeps none of these either.
+        row.entries.retain(|(key, _)| !is_own(key));
         let mut meta = Meta::starting(millis_of((self.clock)()), None);
         if let Some(raw) = row.cookie {
             let fields = cookie_fields(raw)?;
@@ -296,6 +310,34 @@ impl RecordCodec for ExpressRows {
     }
 }
 
+/// Whether Express drops this key when it reads a row: its sessions have something of the name already.
+fn is_own(key: &str) -> bool {
+    const PROPERTIES: [&str; 20] = [
+        "id",
+        "req",
+        "touch",
+        "resetMaxAge",
+        "save",
+        "reload",
+        "destroy",
+        "regenerate",
+        // What every object of JavaScript has.
+        "constructor",
+        "hasOwnProperty",
+        "isPrototypeOf",
+        "propertyIsEnumerable",
+        "toLocaleString",
+        "toString",
+        "valueOf",
+        "__defineGetter__",
+        "__defineSetter__",
+        "__lookupGetter__",
+        "__lookupSetter__",
+        "__proto__",
+    ];
+    PROPERTIES.contains(&key)
+}
+
 impl ExpressRows {
     /// Returns the `cookie` of a row: the one it had with what has changed, or a new one.
     fn cookie(&self, meta: &Meta) -> Result<String> {
@@ -304,7 +346,6 @@ impl ExpressRows {
         let lives = (config.lifetime == Lifetime::Ttl).then(|| meta.ttl.unwrap_or(self.max_age));
         let ends = lives.map(|lives| format!("\"{}\"", iso_date(meta.renewed.saturating_add(lives))));
         let lives = lives.map_or_else(|| "null".to_owned(), |lives| lives.to_string());
-        let spelt = |same_site: SameSite| format!("\"{}\"", same_site.as_str().to_ascii_lowercase());
         let ends = ends.unwrap_or_else(|| "null".to_owned());
         let mut fields = match &meta.extra {
             Some(raw) => Fields::of(cookie_fields(raw)?),
@@ -317,12 +358,15 @@ impl ExpressRows {
                 fields.set("httpOnly", if config.http_only { "true" } else { "false" });
             }
             if let Some(same_site) = own.same_site {
-                fields.set("sameSite", spelt(same_site));
+                fields.set("sameSite", spelt(same_site.as_str()));
             }
             return Ok(fields.to_json());
         }
         if config.partitioned {
             fields.set("partitioned", "true");
+        }
+        if let Some(priority) = config.priority {
+            fields.set("priority", spelt(priority.as_str()));
         }
         fields.set("expires", ends);
         if config.secure {
@@ -335,7 +379,7 @@ impl ExpressRows {
         // A path holds nothing that JSON escapes: that is checked.
         fields.set("path", format!("\"{}\"", config.path));
         if let Some(same_site) = config.same_site {
-            fields.set("sameSite", spelt(same_site));
+            fields.set("sameSite", spelt(same_site.as_str()));
         }
         Ok(fields.to_json())
     }
@@ -381,7 +425,8 @@ mod tests {
             secrets,
         };
         let opens = |value: &[u8]| {
-            cookie.verify(&Candidates::foreign([Box::from(value)].into()), 0).map(|ticket| ticket.reissue)
+            let ticket = cookie.verify(&Candidates::foreign([Box::from(value)].into()), 0);
+            ticket.ok().map(|ticket| ticket.reissue)
         };
         let good = sign("s3cret", id);
         assert_eq!(opens(good.as_bytes()), Some(false));

@@ -60,16 +60,15 @@ impl Pair {
         Some((value, age))
     }
 
-    /// Sends a value, until `expires`; without it, until the browser is closed.
+    /// Sends a value, until `expires` or until the browser is closed, as `config` has it: this pair's, or one session's
+    /// own.
     pub(super) fn send(
         &self,
         value: &str,
         expires: Millis,
-        options: Option<&CookieOptions>,
+        config: &CookieConfig,
         response: &mut HeaderEdits,
     ) {
-        let own = options.map(|options| options.over(&self.config));
-        let config = own.as_ref().unwrap_or(&self.config);
         let expires = (config.lifetime == Lifetime::Ttl).then(|| http_date(expires));
         self.append(value, &koa_attributes(config, expires.as_deref()), response);
     }

@@ -8,7 +8,9 @@ use http::HeaderMap;
 use super::{
     Format, Profile, ReadRenewal, RecordCodec, RenewalRule, Shared, Terms, Wire,
     keygrip::Pair,
-    node::{self, Fields, Prefixed, Row, Secrets, cookie_fields, field, parse_iso, same_site, write_row},
+    node::{
+        self, Fields, Prefixed, Row, Secrets, cookie_fields, field, parse_iso, same_site, spelt, write_row,
+    },
 };
 use crate::{
     config::{ClockFn, millis_of},
@@ -19,7 +21,7 @@ use crate::{
     id::Key,
     ids::{IdShape, IdSource},
     keyring::KeyAge,
-    record::{Decoded, Meta, Millis, Record},
+    record::{Decoded, Meta, Millis, RawEntries, Record},
     store::Ttl,
     transport::Carrier,
 };
@@ -63,6 +65,11 @@ impl Koa {
 
     /// Sets the cookie's lifetime apart from the record's, for a service whose options `cookie.maxAge` and `ttl`
     /// differ. [`Builder::expiry`](crate::Builder::expiry) is then the `ttl`. Without it the one value is both.
+    ///
+    /// The `maxAge` of a row is then about the cookie alone, as there, so that a row has no room for a time of the
+    /// session's own. [`Session::set_ttl`](crate::Session::set_ttl) holds for the write it is part of, and the next one
+    /// begins the configured time anew; a time that shall hold comes from [`Builder::idle_by`](crate::Builder::idle_by),
+    /// which is asked at every write. The cookie hears of neither.
     pub fn max_age(mut self, max_age: Duration) -> Self {
         self.max_age = Some(max_age);
         self
@@ -170,19 +177,16 @@ impl CookieForm for KoaCookie {
         self.pair.read(headers)
     }
 
-    fn verify(&self, candidates: &Candidates, _: usize) -> Option<Ticket> {
-        let (value, age) = self.pair.verify(candidates)?;
-        self.ids.parse(value).map(|id| Ticket::new(id, age == KeyAge::Older))
+    fn verify(&self, candidates: &Candidates, _: usize) -> Result<Ticket, Rejection> {
+        let (value, age) = self.pair.verify(candidates).ok_or(Rejection::Forged)?;
+        let id = self.ids.parse(value).ok_or(Rejection::Strange)?;
+        Ok(Ticket::new(id, age == KeyAge::Older))
     }
 
     fn send(&self, ticket: &Outgoing<'_>, response: &mut HeaderEdits) {
-        let lives = self.max_age.unwrap_or(ticket.lives);
-        self.pair.send(
-            ticket.id.expose(),
-            ticket.now.saturating_add(lives.millis()),
-            ticket.options,
-            response,
-        );
+        let row = node::row_cookie(ticket);
+        let config = node::own_cookie(&self.pair.config, ticket, &row);
+        self.pair.send(ticket.id.expose(), self.ends(ticket, &row), &config, response);
     }
 
     fn take_back(&self, options: Option<&CookieOptions>, response: &mut HeaderEdits) {
@@ -192,6 +196,7 @@ impl CookieForm for KoaCookie {
     fn refuse(&self, why: Rejection, response: &mut HeaderEdits) {
         match why {
             Rejection::Forged => self.pair.refuse(response),
+            Rejection::Strange => {}
             Rejection::Invalid => self.pair.take_back(None, response),
         }
     }
@@ -203,6 +208,25 @@ impl CookieForm for KoaCookie {
     fn check_options(&self, options: &CookieOptions) -> Result<()> {
         options.over(&self.pair.config).checked().map(|_| ())
     }
+}
+
+impl KoaCookie {
+    /// Returns when a cookie ends: with its record, or by a time of its own where both are apart.
+    fn ends(&self, ticket: &Outgoing<'_>, row: &RawEntries<'_>) -> Millis {
+        let Some(configured) = self.max_age else {
+            return ticket.now.saturating_add(ticket.lives.millis());
+        };
+        match (field(row, "maxAge").and_then(node::millis), row_expires(row)) {
+            (Some(own), _) => ticket.now.saturating_add(own),
+            (None, Some(expires)) => expires,
+            (None, None) => ticket.now.saturating_add(configured.millis()),
+        }
+    }
+}
+
+/// Reads the date that a row's `cookie` names as its end.
+fn row_expires(row: &RawEntries<'_>) -> Option<Millis> {
+    field(row, "expires").and_then(|raw| parse_iso(raw.trim_matches('"')))
 }
 
 /// `{"cookie":{..},..}`: what a session's cookie is like, and then its data.
@@ -248,7 +272,7 @@ impl KoaRows {
     fn read_cookie(&self, raw: &str, meta: &mut Meta) -> Result<()> {
         let fields = cookie_fields(raw)?;
         let max_age = field(&fields, "maxAge").and_then(node::millis);
-        let expires = field(&fields, "expires").and_then(|raw| parse_iso(raw.trim_matches('"')));
+        let expires = row_expires(&fields);
         if !self.apart {
             meta.ttl = max_age.filter(|own| *own != self.max_age);
         }
@@ -275,18 +299,20 @@ impl KoaRows {
                 fields.set("httpOnly", if config.http_only { "true" } else { "false" });
             }
             if let Some(same_site) = own.same_site {
-                fields.set("sameSite", format!("\"{}\"", same_site.as_str().to_ascii_lowercase()));
+                fields.set("sameSite", spelt(same_site.as_str()));
             }
         }
         let had = match &meta.extra {
             Some(raw) => field(&cookie_fields(raw)?, "maxAge").and_then(node::millis),
             None => Some(self.max_age),
         };
+        // Apart from the record's own time, which is then no business of the cookie's, a row keeps what it says.
+        let wanted = if self.apart { had } else { meta.ttl };
         let has = match config.lifetime {
             Lifetime::BrowserSession => None,
             // A row whose cookie has a date of its own has no `maxAge`, unless it is given a time now.
-            Lifetime::Ttl if meta.deadline.is_some() && had.is_none() => meta.ttl,
-            Lifetime::Ttl => meta.ttl.filter(|_| !self.apart).or(Some(self.max_age)),
+            Lifetime::Ttl if meta.deadline.is_some() && had.is_none() => wanted,
+            Lifetime::Ttl => wanted.or(Some(self.max_age)),
         };
         if has != had {
             fields.set("maxAge", has.map_or_else(|| "null".to_owned(), |has| has.to_string()));
@@ -298,7 +324,10 @@ impl KoaRows {
     fn new_cookie(&self) -> Fields<'_> {
         let mut fields = Fields::empty();
         if let Some(same_site) = self.config.same_site {
-            fields.set("sameSite", format!("\"{}\"", same_site.as_str().to_ascii_lowercase()));
+            fields.set("sameSite", spelt(same_site.as_str()));
+        }
+        if let Some(priority) = self.config.priority {
+            fields.set("priority", spelt(priority.as_str()));
         }
         if let Some(domain) = &self.config.domain {
             fields.set("domain", format!("\"{domain}\""));

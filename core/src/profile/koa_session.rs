@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::{ClockFn, millis_of},
-    cookie::{Candidates, CookieConfig, CookieForm, CookieOptions, Lifetime, Outgoing, Ticket},
+    cookie::{Candidates, CookieConfig, CookieForm, CookieOptions, Lifetime, Outgoing, Rejection, Ticket},
     document::Document,
     error::Result,
     headers::HeaderEdits,
@@ -128,21 +128,15 @@ impl CookieForm for SessionCookie {
         self.pair.read(headers)
     }
 
-    fn verify(&self, candidates: &Candidates, _: usize) -> Option<Ticket> {
-        let (value, age) = self.pair.verify(candidates)?;
-        let record = STANDARD.decode(value).ok()?;
-        let expire = raw_entries(&record).and_then(|fields| field(&fields, "_expire").and_then(node::millis));
-        if expire.is_some_and(|expire| expire < millis_of((self.clock)())) {
-            return None;
-        }
-        // What is in the cookie names it: there is no id.
-        let id = SessionId::parse(SessionId::from_checked(value).key().as_bytes())?;
-        Some(Ticket { id, reissue: age == KeyAge::Older, record: Some(record.into()) })
+    fn verify(&self, candidates: &Candidates, _: usize) -> Result<Ticket, Rejection> {
+        let (value, age) = self.pair.verify(candidates).ok_or(Rejection::Forged)?;
+        self.opened(value, age == KeyAge::Older).ok_or(Rejection::Strange)
     }
 
     fn send(&self, ticket: &Outgoing<'_>, response: &mut HeaderEdits) {
         let ends = ticket.now.saturating_add(ticket.lives.millis());
-        self.pair.send(&PADDED.encode(ticket.record), ends, ticket.options, response);
+        let config = node::own_cookie(&self.pair.config, ticket, &node::row_cookie(ticket));
+        self.pair.send(&PADDED.encode(ticket.record), ends, &config, response);
     }
 
     fn take_back(&self, options: Option<&CookieOptions>, response: &mut HeaderEdits) {
@@ -155,6 +149,23 @@ impl CookieForm for SessionCookie {
 
     fn check_options(&self, options: &CookieOptions) -> Result<()> {
         options.over(&self.pair.config).checked().map(|_| ())
+    }
+}
+
+impl SessionCookie {
+    /// Returns what a signed value holds; `None` if that has run out, or is nothing that this format writes. There is no
+    /// record to protect then, so it is no session, as there, and what is written next takes its place.
+    fn opened(&self, value: &[u8], reissue: bool) -> Option<Ticket> {
+        let record = STANDARD.decode(value).ok()?;
+        let fields = raw_entries(&record)?;
+        let expire = field(&fields, "_expire").and_then(node::millis);
+        if expire.is_some_and(|expire| expire < millis_of((self.clock)())) {
+            return None;
+        }
+        drop(fields);
+        // What is in the cookie names it: there is no id.
+        let id = SessionId::parse(SessionId::from_checked(value).key().as_bytes())?;
+        Some(Ticket { id, reissue, record: Some(record.into()) })
     }
 }
 

@@ -13,7 +13,7 @@ use http::HeaderValue;
 use zeroize::Zeroizing;
 
 use crate::{
-    cookie::{CookieConfig, SameSite},
+    cookie::{CookieConfig, Outgoing, Priority, SameSite},
     document::{Document, MAX_KEYS, json_string},
     error::{Error, ErrorKind, Result},
     id::{Key, SessionId},
@@ -179,6 +179,35 @@ pub(super) fn same_site(raw: &str) -> Option<SameSite> {
     }
 }
 
+/// Reads `priority`, in any case of letters.
+pub(super) fn priority(raw: &str) -> Option<Priority> {
+    match raw.trim_matches('"').to_ascii_lowercase().as_str() {
+        "low" => Some(Priority::Low),
+        "medium" => Some(Priority::Medium),
+        "high" => Some(Priority::High),
+        _ => None,
+    }
+}
+
+/// Writes what an attribute says as these programs have it in a row: a JSON string of small letters.
+pub(super) fn spelt(value: &str) -> String {
+    format!("\"{}\"", value.to_ascii_lowercase())
+}
+
+/// Returns the cookie of one session: as configured, but for what the session's options and its row say otherwise.
+///
+/// `row` is the row's `cookie`. Of what is not among the options it is asked for the priority alone.
+pub(super) fn own_cookie(config: &CookieConfig, ticket: &Outgoing<'_>, row: &RawEntries<'_>) -> CookieConfig {
+    let mut own = ticket.options.map_or_else(|| config.clone(), |options| options.over(config));
+    own.priority = field(row, "priority").and_then(priority).or(own.priority);
+    own
+}
+
+/// Returns the fields of the row's `cookie` that a ticket goes out for; none for a new session.
+pub(super) fn row_cookie<'a>(ticket: &Outgoing<'a>) -> RawEntries<'a> {
+    ticket.extra.and_then(|raw| cookie_fields(raw).ok()).unwrap_or_default()
+}
+
 /// Reads a number of milliseconds; `None` for `null`, zero and whatever else means "with the browser".
 pub(super) fn millis(raw: &str) -> Option<Millis> {
     let number: f64 = serde_json::from_str(raw).ok()?;
@@ -324,6 +353,10 @@ pub(super) fn koa_attributes(config: &CookieConfig, expires: Option<&str>) -> St
         text.push_str("; domain=");
         text.push_str(domain);
     }
+    if let Some(priority) = config.priority {
+        text.push_str("; priority=");
+        text.push_str(&priority.as_str().to_ascii_lowercase());
+    }
     if let Some(same_site) = config.same_site {
         text.push_str("; samesite=");
         text.push_str(&same_site.as_str().to_ascii_lowercase());
@@ -359,6 +392,10 @@ pub(super) fn express_attributes(config: &CookieConfig, expires: Option<&str>) -
             text.push_str("; ");
             text.push_str(name);
         }
+    }
+    if let Some(priority) = config.priority {
+        text.push_str("; Priority=");
+        text.push_str(priority.as_str());
     }
     if let Some(same_site) = config.same_site {
         text.push_str("; SameSite=");

@@ -105,9 +105,13 @@ impl CookieForm for Twins {
             text.split("; ").filter_map(|pair| Some(pair.split_once('=')?.1.as_bytes().into())).collect();
         if values.len() == 2 { Candidates::foreign(values.into()) } else { Candidates::default() }
     }
-    fn verify(&self, candidates: &Candidates, _: usize) -> Option<Ticket> {
-        let [one, two] = candidates.foreign_values()? else { return None };
-        (one == two).then(|| self.1.parse(one)).flatten().map(|id| Ticket::new(id, false))
+    fn verify(&self, candidates: &Candidates, _: usize) -> Result<Ticket, Rejection> {
+        match candidates.foreign_values() {
+            Some([one, two]) if one == two => {
+                self.1.parse(one).map(|id| Ticket::new(id, false)).ok_or(Rejection::Strange)
+            }
+            _ => Err(Rejection::Forged),
+        }
     }
     fn send(&self, ticket: &Outgoing<'_>, response: &mut HeaderEdits) {
         for name in self.names() {

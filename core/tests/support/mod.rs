@@ -1,9 +1,11 @@
 //! What the tests share: a clock to turn, a visitor who needs no framework, a store that watches and misbehaves.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // Each test file uses its part.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)] // Each test file uses its part.
 
 pub mod ear;
 pub mod logs;
 pub mod shape;
+#[cfg(feature = "node")]
+pub mod side;
 pub mod spy;
 pub mod visitor;
 #[cfg(feature = "axum-core-0_5")]

@@ -295,7 +295,8 @@ impl AtomicStore for Spy {
     }
 
     async fn touch(&self, key: &Key, ttl: Ttl) -> Result<bool> {
-        self.call(call("touch", key), Write::Nothing, self.store.touch(key, ttl)).await
+        let touch = Call { ttl: Some(ttl), ..call("touch", key) };
+        self.call(touch, Write::Nothing, self.store.touch(key, ttl)).await
     }
 }
 

@@ -4,11 +4,15 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{Router, response::Response};
 use cloakroom::{Error, Expiry, Koa, OwnedHead, Profile, Result, SameSite, Session, SessionLayer};
+use tokio::task::yield_now;
 
 use super::{answer::on_error, bench::Bench, classic, extra, forced::query, header::InHeader};
 
 /// The secrets of every application: the newest first.
 pub(crate) const KEYS: [&str; 2] = ["keys", "keykeys"];
+
+/// How long cookies live unless an application says otherwise.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The cookie's name in the applications of the ancestor's own tests.
 pub(crate) const TEST_COOKIE: &str = "koss:test_sid";
@@ -95,7 +99,8 @@ pub(crate) fn configured(name: &str, bench: &Bench) -> Result<Builder> {
         "lax" => plain()
             .cookie(cookie().same_site(SameSite::Lax).domain("example.com"))
             .expiry(Expiry::idle(Duration::from_secs(3600))),
-        "ttlfn" => plain().idle_by(|session| {
+        // A function for the row: the cookie has a time of its own, as there, and the rows say that one.
+        "ttlfn" => plain().profile(Koa::new(KEYS).max_age(DAY).into()).idle_by(|session| {
             let seconds = session.get::<u64>("n").ok().flatten()?;
             Some(Duration::from_secs(seconds))
         }),
@@ -119,12 +124,14 @@ pub(crate) fn routes(name: &str, layer: SessionLayer) -> Router {
     }
 }
 
-/// The ancestor's `valid` in `main`: whatever the query says.
+/// The ancestor's `valid` in `main`: whatever the query says. It waits before it does: there, that was always a yes.
 async fn valid(head: Arc<OwnedHead>, _: Session) -> Result<bool> {
+    yield_now().await;
     Ok(query(&head.uri, "valid").as_deref() != Some("false"))
 }
 
-/// The ancestor's `beforeSave` in `main`.
+/// The ancestor's `beforeSave` in `main`. It waits as well: there, what came later was lost.
 async fn note_the_path(head: Arc<OwnedHead>, session: Session) -> Result<()> {
+    yield_now().await;
     session.insert("path", head.uri.path())
 }

@@ -1,16 +1,6 @@
 //! What the browser is sent: the pair of cookies, its attributes, its signature, and its removal.
 
-use std::time::{Duration, SystemTime};
-
-use crate::visitor::{Answer, SID, SetCookie, TEST_SID, Visitor, signature, signed};
-
-/// Asserts that a cookie ends so many seconds from now, give or take two.
-#[track_caller]
-fn ends_in(cookie: &SetCookie, seconds: f64) {
-    let end = httpdate::parse_http_date(cookie.attribute("expires").expect("an end")).unwrap();
-    let left = end.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO).as_secs_f64();
-    assert!((left - seconds).abs() <= 2.0, "{left} instead of {seconds}");
-}
+use crate::visitor::{Answer, SID, SetCookie, TEST_SID, Visitor, ends_in, signature, signed};
 
 fn names(cookie: &SetCookie) -> Vec<&str> {
     cookie.attributes.iter().map(|(name, _)| name.as_str()).collect()

@@ -82,6 +82,24 @@ async fn an_early_save_is_stored_once() {
     assert_eq!(visitor.get("/get").await.json()["session"]["n"], 2);
 }
 
+/// The ancestor with `defer` would not load it for that. Here a session is loaded before it is written, always: what is
+/// saved is compared with what was there, and its id and end are kept.
+#[tokio::test]
+async fn a_lazy_session_that_is_only_assigned_is_loaded_first() {
+    let mut visitor = Visitor::at("defer");
+    visitor.get("/session/rewrite").await;
+    assert_eq!(visitor.log().await, ["set"], "nothing to load");
+    visitor.get("/session/get").await;
+    visitor.log().await;
+    visitor.get("/session/rewrite").await;
+    assert_eq!(visitor.log().await, ["get", "set"]);
+    // And one that is only ended, too: only what is there is destroyed.
+    visitor.get("/session/remove").await;
+    assert_eq!(visitor.log().await, ["get", "destroy"]);
+    visitor.get("/session/remove").await.sets_nothing();
+    assert!(visitor.log().await.is_empty(), "without a cookie there is nothing to end");
+}
+
 #[tokio::test]
 async fn a_handler_knows_the_id_of_a_session_that_is_not_stored() {
     let mut visitor = Visitor::at("plain");

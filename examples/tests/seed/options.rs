@@ -1,6 +1,6 @@
 //! One option after the other, where it differs from its default.
 
-use crate::visitor::{SID, TEST_SID, Visitor, signed};
+use crate::visitor::{SID, TEST_SID, Visitor, ends_in, signed};
 
 #[tokio::test]
 async fn the_defaults_are_the_ancestors() {
@@ -39,6 +39,22 @@ async fn the_ttl_may_be_a_function_of_the_session() {
         visitor.get("/inc").await;
         assert_eq!(visitor.only_row().await.1["ttl"], n * 1000);
     }
+}
+
+/// `ttl` is about the row: the cookie goes by its own `maxAge`, which the row keeps.
+#[tokio::test]
+async fn a_function_for_the_ttl_leaves_the_cookie_alone_and_may_have_nothing_to_say() {
+    let mut visitor = Visitor::at("ttlfn");
+    for path in ["/inc", "/inc", "/set?k=a&v=1"] {
+        let answer = visitor.get(path).await;
+        ends_in(answer.cookie(SID), 86_400.0);
+        let row = visitor.only_row().await.1;
+        assert_eq!(row["value"]["cookie"]["maxAge"], 86_400_000, "{path}");
+    }
+    // Without `n` there is no answer, and the row lives as long as the cookie.
+    let mut visitor = Visitor::at("ttlfn");
+    visitor.get("/set?k=a&v=1").await;
+    assert_eq!(visitor.only_row().await.1["ttl"], 86_400_000);
 }
 
 #[tokio::test]

@@ -102,9 +102,45 @@ async fn an_error_of_the_store_is_an_error_and_never_no_session() {
     assert_eq!(visitor.jar[SID], id);
 }
 
+/// The ancestor's save goes straight to the client. Here it waits like a load, since the handler was told that its write is
+/// taken.
+#[tokio::test(start_paused = true)]
+async fn an_outage_between_load_and_save_is_waited_for_at_the_save() {
+    for (back, expected) in [(Some(90), 200), (None, 500)] {
+        let mut visitor = Visitor::at("slowstore");
+        visitor.get("/inc").await;
+        let other = visitor.clone();
+        let (answer, ()) = tokio::join!(timed(visitor.get("/slowset?ms=50&k=late&v=1")), async {
+            sleep(Duration::from_millis(20)).await;
+            other.switch("disconnect").await;
+            if let Some(after) = back {
+                sleep(Duration::from_millis(after)).await;
+                other.switch("connect").await;
+            }
+        });
+        let (answer, took) = answer;
+        assert_eq!(answer.status, expected, "{}", answer.body);
+        // From the beginning of the outage: its return, or the end of its window.
+        assert_eq!(took, 20 + u128::from(back.unwrap_or(200_u64)));
+        if back.is_none() {
+            answer.sets_nothing().fails(UNAVAILABLE);
+            visitor.switch("connect").await;
+        }
+        let session = visitor.get("/get").await.json()["session"].clone();
+        assert_eq!(session.get("late").is_some(), back.is_some());
+        assert_eq!(session["n"], 1, "and the session is what it was");
+    }
+}
+
 #[tokio::test]
-async fn a_handlers_own_error_wins_where_its_session_was_saved() {
-    let mut visitor = Visitor::at("main");
-    visitor.get("/session/get_error").await.fails("oops");
-    assert!(visitor.jar.contains_key(TEST_SID));
+async fn a_handlers_own_error_wins_whether_its_session_was_saved_or_not() {
+    for app in ["main", "defer"] {
+        let mut visitor = Visitor::at(app);
+        visitor.get("/session/get_error").await.fails("oops");
+        assert!(visitor.jar.contains_key(TEST_SID), "{app}");
+        visitor.switch("fail&method=set&msg=boom").await;
+        visitor.get("/session/get_error").await.sets_nothing().fails("oops");
+        visitor.switch("heal").await;
+        assert_eq!(visitor.get("/session/get").await.body, "2", "{app}");
+    }
 }

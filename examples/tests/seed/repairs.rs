@@ -1,4 +1,8 @@
 //! Where the ancestor was wrong: its bugs K-1 to K-18, each as the rule that holds here.
+//!
+//! Two are not its server's but its stores': K-3, a main store that never reports an outage, and K-12, stores that do
+//! nothing. What is right there is a case of the conformance suite, which every store runs. K-9 and K-10 are about rows
+//! besides: see `bad_input`.
 
 use std::time::Duration;
 
@@ -118,6 +122,17 @@ async fn a_save_that_fails_and_is_let_go_of_leaves_the_answer_and_sends_no_cooki
     assert!(visitor.look().await.0.is_empty());
 }
 
+/// K-8: there, an async `valid` was always true, and what an async `beforeSave` did came too late. Both wait here.
+#[tokio::test]
+async fn hooks_are_waited_for() {
+    let mut visitor = Visitor::at("main");
+    visitor.get("/session/get").await;
+    assert_eq!(visitor.only_row().await.1["value"]["path"], "/session/get");
+    let refused = visitor.clone().get("/session/nothing?valid=false").await;
+    assert_eq!(refused.takes_back(TEST_SID).body, "");
+    assert_eq!(visitor.get("/session/nothing?valid=true").await.body, "1");
+}
+
 /// K-9: there, the cookie of a session with two ends lived a day, and its row a minute.
 #[tokio::test]
 async fn the_row_and_the_cookie_of_a_shortened_session_end_together() {
@@ -140,6 +155,12 @@ async fn every_row_has_an_end() {
     visitor.get("/inc").await;
     visitor.get("/maxage?v=null").await;
     assert!(visitor.only_row().await.1["ttl"].as_u64().is_some_and(|ttl| ttl > 0));
+    // No time at all is no way to say "with the browser", nor "for ever".
+    let answer = visitor.get("/maxage?v=0").await;
+    assert_eq!(answer.status, 500);
+    assert!(answer.body.contains("at least 1 ms"), "{}", answer.body);
+    visitor.get("/maxage?v=-5").await.fails("v is no number");
+    assert_eq!(visitor.only_row().await.1["ttl"], 86_400_000);
 }
 
 /// K-11: there, a new id with the old data, or with none, logged the visitor out.

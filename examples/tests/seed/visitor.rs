@@ -1,6 +1,9 @@
 //! A visitor of the server: requests, a jar of cookies, and the switches of the application's store.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     Router,
@@ -197,6 +200,14 @@ impl SetCookie {
     pub(crate) fn is_removal(&self) -> bool {
         self.attribute("expires") == Some(LONG_AGO)
     }
+}
+
+/// Asserts that a cookie ends so many seconds from now, give or take two.
+#[track_caller]
+pub(crate) fn ends_in(cookie: &SetCookie, seconds: f64) {
+    let end = httpdate::parse_http_date(cookie.attribute("expires").expect("an end")).unwrap();
+    let left = end.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO).as_secs_f64();
+    assert!((left - seconds).abs() <= 2.0, "{left} instead of {seconds}");
 }
 
 /// Signs as Keygrip does.
