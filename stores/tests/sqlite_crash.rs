@@ -33,7 +33,9 @@ const STEPS: u64 = 60;
 /// How many processes start at once.
 const STARTERS: u64 = 32;
 
-const TESTS: [(&str, fn(&Runtime)); 3] = [
+type Test = (&'static str, fn(&Runtime));
+
+const TESTS: [Test; 3] = [
     ("a_killed_process_loses_no_acknowledged_write", |runtime| runtime.block_on(kill_and_look())),
     ("processes_that_count_one_value_up_lose_no_step", |runtime| runtime.block_on(count_together())),
     ("thirty_two_processes_that_start_at_once_all_find_their_tables", |runtime| {
@@ -64,7 +66,7 @@ fn main() {
     for (name, test) in TESTS {
         let asked =
             |given: &&String| name == given.as_str() || !is_given("--exact") && name.contains(&***given);
-        if names.is_empty() || names.iter().any(|given| asked(given)) {
+        if names.is_empty() || names.iter().any(asked) {
             test(&runtime);
             println!("test {name} ... ok");
         }
