@@ -33,6 +33,7 @@ use self::address::Address;
 /// | `prefix` | all | keeps keys under it: `prefix=shop`. No prefix is a part of another, as in [`Prefixed`](crate::Prefixed) |
 /// | `table` | SQL, `mongo` | the table or collection |
 /// | `schema` | `postgres` | the schema of the table |
+/// | `prepare` | `postgres` | `each_time` behind an old pooler, see [`Prepare`](crate::Prepare); else `once` |
 /// | `timeout` | all but `memory` | the deadline of each operation: `500ms`, `2s` |
 /// | `max_connections` | SQL | the most connections |
 /// | `sweep_every` | SQL | how often expired rows are deleted: `5m`, or `never` |
@@ -165,7 +166,7 @@ static BACKENDS: &[Backend] = &[
     backend!(
         "postgres",
         ["postgres", "postgresql"],
-        ["prefix", "table", "timeout", "max_connections", "sweep_every", "migrate", "schema"],
+        ["prefix", "table", "timeout", "max_connections", "sweep_every", "migrate", "schema", "prepare"],
         POSTGRES_DRIVER,
         postgres
     ),
@@ -247,6 +248,16 @@ mod tests {
         ] {
             let error = error(url);
             assert_eq!(error.field(), Some(field), "{url}: {error}");
+            assert!(!format!("{error:?} {error}").contains("canary"), "{error}");
+        }
+    }
+
+    #[cfg(all(feature = "mysql", feature = "postgres"))]
+    #[test]
+    fn how_statements_are_prepared_is_one_of_two_words_and_postgresqls_alone() {
+        for url in ["postgres://host/database?prepare=canary", "mysql://host/database?prepare=each_time"] {
+            let error = error(url);
+            assert_eq!(error.field(), Some("prepare"), "{url}: {error}");
             assert!(!format!("{error:?} {error}").contains("canary"), "{error}");
         }
     }

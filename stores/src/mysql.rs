@@ -3,11 +3,9 @@
 mod builder;
 mod fault;
 mod schema;
+mod sweep;
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -27,19 +25,15 @@ use sqlx::{
 use tokio::sync::OnceCell;
 
 pub use self::builder::MySqlStoreBuilder;
-use self::schema::Statements;
 pub(crate) use self::{builder::open_pool, fault::classify, schema::NOW};
+use self::{schema::Statements, sweep::Due};
 use crate::{
-    sql::{Connections, Line, Link, Names, PAGE, Preparing, Quote, Sql, key_of, user_bytes},
-    sweep::{More, Sweep, Sweeper},
+    sql::{Connections, Line, Link, Names, PAGE, Preparing, Quote, Sql, Walk, key_of, user_bytes},
+    sweep::Sweeper,
 };
 
 /// The name of this store in errors.
 const STORE: &str = "mysql";
-
-/// How many expired rows one statement deletes, and how many bindings one looks at: few enough that their locks are
-/// held for some milliseconds only.
-const BATCH: u32 = 250;
 
 /// What every server takes in one statement, and how much of its room is not the values'.
 const SMALL: usize = 512 * 1024;
@@ -108,8 +102,9 @@ struct Inner {
     sweeper: Sweeper,
     /// How large a statement the server takes, once one was large enough to ask.
     room: OnceCell<usize>,
-    /// Up to where the bindings have been looked through for stale ones.
-    looked_at: Mutex<String>,
+    /// Up to where the values have been looked through for those that are over, and the bindings for stale ones.
+    values: Walk<Due>,
+    bindings: Walk<String>,
 }
 
 impl MySqlStore {
@@ -145,7 +140,8 @@ impl MySqlStore {
             names,
             sweeper: Sweeper::new(builder.sweep_every),
             room: OnceCell::new(),
-            looked_at: Mutex::default(),
+            values: Walk::default(),
+            bindings: Walk::default(),
         }))
     }
 
@@ -165,6 +161,14 @@ impl MySqlStore {
     #[must_use]
     pub fn ddl(&self) -> String {
         schema::ddl(&self.0.names)
+    }
+
+    /// Ends the background task that deletes expired rows, for this store and its clones and for good. One that is not
+    /// stopped ends with the last clone.
+    ///
+    /// A batch under way is applied as a whole or not at all. [`AdminStore::sweep`] goes on working.
+    pub fn stop_sweeping(&self) {
+        self.0.sweeper.stop();
     }
 
     /// Returns the pool, which is shared with all clones.
@@ -217,6 +221,7 @@ impl AtomicStore for MySqlStore {
         self.0.check_room("create", value.len()).await?;
         let sql = &self.0.statements.create;
         let made = || query(sql).bind(key.as_bytes()).bind(&value[..]).bind(millis(ttl));
+        self.0.wake_sweeper();
         let answer = self.0.link.run("create", made).await?;
         // The statement leaves the end of the live row here, if there was one.
         Ok(answer.result.last_insert_id() == 0)
@@ -291,27 +296,7 @@ impl AdminStore for MySqlStore {
     }
 
     async fn sweep(&self, limit: u32) -> Result<u64> {
-        let mut swept = 0;
-        while swept < u64::from(limit) {
-            let batch = u32::try_from(u64::from(limit) - swept).unwrap_or(BATCH).min(BATCH);
-            let some = self.0.sweep_values(batch).await?;
-            swept += some;
-            if some < u64::from(batch) {
-                break;
-            }
-        }
-        self.0.sweep_bindings().await?;
-        Ok(swept)
-    }
-}
-
-#[async_trait]
-impl Sweep for Inner {
-    async fn sweep_batch(&self) -> Result<More> {
-        let swept = self.sweep_values(BATCH).await;
-        // Also when the values could not be swept: the index must not grow without end because of them.
-        let more = self.sweep_bindings().await?;
-        Ok(if swept? == u64::from(BATCH) { More::Maybe } else { more })
+        self.0.sweep_up_to(limit).await
     }
 }
 
@@ -339,17 +324,23 @@ impl Inner {
     }
 
     async fn get(self: &Arc<Self>, operation: &'static str, key: &Key) -> Result<Option<Bytes>> {
-        self.sweeper.wake(|| Arc::downgrade(self));
+        self.wake_sweeper();
         let row = self.link.row(operation, || query(&self.statements.get).bind(key.as_bytes())).await?;
         row.map(|row| row.try_get::<Vec<u8>, _>(0).map(Bytes::from).map_err(decoding)).transpose()
     }
 
+    /// Sees to it that the background task runs: there may have been no runtime for it before.
+    fn wake_sweeper(self: &Arc<Self>) {
+        self.sweeper.wake(|| Arc::downgrade(self));
+    }
+
     /// Carries a write out and returns how many rows it concerned.
     async fn write<'q>(
-        &self,
+        self: &Arc<Self>,
         operation: &'static str,
         make: impl Fn() -> Query<'q, MySql, MySqlArguments> + Send,
     ) -> Result<u64> {
+        self.wake_sweeper();
         Ok(self.link.run(operation, make).await?.result.rows_affected())
     }
 
@@ -383,37 +374,6 @@ impl Inner {
         let rows = self.link.run(operation, make).await?.rows;
         rows.iter().map(|row| key_of(STORE, &text(row, 0)?.unwrap_or_default())).collect()
     }
-
-    /// Deletes up to a batch of expired rows: finds them without a lock, then takes each by its key.
-    async fn sweep_values(&self, limit: u32) -> Result<u64> {
-        let due = || query(&self.statements.due).bind(i64::from(limit));
-        let rows = self.link.run("sweep", due).await?.rows;
-        if rows.is_empty() {
-            return Ok(0);
-        }
-        let keys: Vec<Vec<u8>> =
-            rows.iter().map(|row| row.try_get(0).map_err(decoding)).collect::<Result<_>>()?;
-        // One statement for every number of keys: what is left of it is filled with a key that nobody has.
-        let none = Vec::new();
-        let padded = || keys.iter().chain(std::iter::repeat(&none)).take(BATCH as usize);
-        let delete = || padded().fold(query(&self.statements.sweep), |query, key| query.bind(&key[..]));
-        self.write("sweep", delete).await
-    }
-
-    /// Drops the stale among the next bindings: all of them at once would be a long statement.
-    async fn sweep_bindings(&self) -> Result<More> {
-        let from = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let last = || query(&self.statements.last_binding).bind(from.as_bytes()).bind(i64::from(BATCH));
-        let row = self.link.row("sweep", last).await?;
-        let to = row.map(|row| text(&row, 0)).transpose()?.flatten();
-        if let Some(to) = &to {
-            let drop = || query(&self.statements.sweep_bindings).bind(from.as_bytes()).bind(to.as_bytes());
-            self.write("sweep", drop).await?;
-        }
-        let more = if to.is_some() { More::Maybe } else { More::No };
-        *self.looked_at.lock().unwrap_or_else(PoisonError::into_inner) = to.unwrap_or_default();
-        Ok(more)
-    }
 }
 
 /// Shows the table and the connections, never the address, a key or a value.
@@ -426,11 +386,19 @@ impl fmt::Debug for MySqlStore {
     }
 }
 
-/// Asks whether the server is there and takes writes. The variable is a number or a word, as the version has it.
+/// Asks whether the server is there and takes writes: what makes it answer 1290, 1836 or 1792. Each of the servers has
+/// some of these switches, under names of its own, and `SHOW` passes over what it does not know.
 pub(crate) fn probe(conn: &mut MySqlConnection) -> BoxFuture<'_, sqlx::Result<bool>> {
     Box::pin(async move {
-        let sql = "SELECT CONCAT(@@global.read_only) IN ('0', 'OFF')";
-        sqlx::raw_sql(sql).fetch_one(conn).await?.try_get::<i64, _>(0).map(|writes| writes == 1)
+        let sql = "SHOW SESSION VARIABLES WHERE variable_name IN \
+                   ('read_only', 'super_read_only', 'innodb_read_only', 'transaction_read_only', 'tx_read_only')";
+        let switches = sqlx::raw_sql(sql).fetch_all(conn).await?;
+        for switch in switches {
+            if !matches!(&*switch.try_get::<String, _>(1)?, "OFF" | "0") {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     })
 }
 

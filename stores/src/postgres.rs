@@ -3,11 +3,9 @@
 mod builder;
 mod fault;
 mod schema;
+mod sweep;
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -32,16 +30,12 @@ pub(crate) use self::{
     fault::classify,
 };
 use crate::{
-    sql::{Connections, Line, Link, Names, PAGE, Preparing, Quote, Sql, key_of, user_bytes},
-    sweep::{More, Sweep, Sweeper},
+    sql::{Connections, Line, Link, Names, PAGE, Preparing, Quote, Sql, Walk, key_of, user_bytes},
+    sweep::Sweeper,
 };
 
 /// The name of this store in errors.
 const STORE: &str = "postgres";
-
-/// How many expired rows one statement deletes, and how many bindings one looks at: few enough that their locks are
-/// held for some milliseconds only.
-const BATCH: u32 = 250;
 
 /// A store in a PostgreSQL database, version 12 or later.
 ///
@@ -98,8 +92,9 @@ struct Inner {
     names: Names,
     statements: Statements,
     sweeper: Sweeper,
-    /// Up to where the bindings have been looked through for stale ones.
-    looked_at: Mutex<String>,
+    /// Up to where the values have been looked through for those that are over, and the bindings for stale ones.
+    values: Walk<String>,
+    bindings: Walk<String>,
 }
 
 impl PostgresStore {
@@ -138,7 +133,8 @@ impl PostgresStore {
             statements: Statements::new(&names),
             names,
             sweeper: Sweeper::new(builder.sweep_every),
-            looked_at: Mutex::default(),
+            values: Walk::default(),
+            bindings: Walk::default(),
         }))
     }
 
@@ -160,6 +156,14 @@ impl PostgresStore {
         schema::ddl(&self.0.names)
     }
 
+    /// Ends the background task that deletes expired rows, for this store and its clones and for good. One that is not
+    /// stopped ends with the last clone.
+    ///
+    /// A batch under way is applied as a whole or not at all. [`AdminStore::sweep`] goes on working.
+    pub fn stop_sweeping(&self) {
+        self.0.sweeper.stop();
+    }
+
     /// Returns the pool, which is shared with all clones.
     ///
     /// If it is the store's own, connections that the store has just used are not in it, for up to a second.
@@ -173,7 +177,7 @@ impl PostgresStore {
 impl Store for PostgresStore {
     async fn get(&self, key: &Key) -> Result<Option<Bytes>> {
         let sql = &self.0.statements.get;
-        self.0.sweeper.wake(|| Arc::downgrade(&self.0));
+        self.0.wake_sweeper();
         let row = self.0.link.row("get", || query(sql).bind(key.as_str())).await?;
         row.map(|row| value(&row, 0)).transpose().map(Option::flatten)
     }
@@ -272,48 +276,35 @@ impl AdminStore for PostgresStore {
     }
 
     async fn sweep(&self, limit: u32) -> Result<u64> {
-        let mut swept = 0;
-        while swept < u64::from(limit) {
-            let batch = u32::try_from(u64::from(limit) - swept).unwrap_or(BATCH).min(BATCH);
-            let some = self.0.sweep_values(batch).await?;
-            swept += some;
-            if some < u64::from(batch) {
-                break;
-            }
-        }
-        self.0.sweep_bindings().await?;
-        Ok(swept)
-    }
-}
-
-#[async_trait]
-impl Sweep for Inner {
-    async fn sweep_batch(&self) -> Result<More> {
-        let swept = self.sweep_values(BATCH).await;
-        // Also when the values could not be swept: the index must not grow without end because of them.
-        let more = self.sweep_bindings().await?;
-        Ok(if swept? == u64::from(BATCH) { More::Maybe } else { more })
+        self.0.sweep_up_to(limit).await
     }
 }
 
 impl Inner {
+    /// Sees to it that the background task runs: there may have been no runtime for it before.
+    fn wake_sweeper(self: &Arc<Self>) {
+        self.sweeper.wake(|| Arc::downgrade(self));
+    }
+
     /// Carries a write out and returns how many rows it concerned.
     async fn write<'q>(
-        &self,
+        self: &Arc<Self>,
         operation: &'static str,
         make: impl Fn() -> Query<'q, Postgres, PgArguments> + Send,
     ) -> Result<u64> {
+        self.wake_sweeper();
         Ok(self.link.run(operation, make).await?.result.rows_affected())
     }
 
     /// Carries out a conditional write in its first form, and in the second if the first met another write.
     async fn swap<'q>(
-        &self,
+        self: &Arc<Self>,
         operation: &'static str,
         expected: &[u8],
         forms: &'q [Sql; 2],
         make: impl Fn(&'q Sql) -> Query<'q, Postgres, PgArguments> + Send + Sync,
     ) -> Result<Swapped> {
+        self.wake_sweeper();
         for sql in forms {
             let row = self.link.row(operation, || make(sql)).await?.ok_or_else(|| no_row(operation))?;
             if row.try_get::<bool, _>(0).map_err(decoding)? {
@@ -350,25 +341,6 @@ impl Inner {
                 None => return Ok(sum),
             }
         }
-    }
-
-    async fn sweep_values(&self, limit: u32) -> Result<u64> {
-        self.write("sweep", || query(&self.statements.sweep).bind(i64::from(limit))).await
-    }
-
-    /// Drops the stale among the next bindings: all of them at once would be a long statement.
-    async fn sweep_bindings(&self) -> Result<More> {
-        let from = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let last = || query(&self.statements.last_binding).bind(from.as_str()).bind(i64::from(BATCH));
-        let row = self.link.row("sweep", last).await?;
-        let to: Option<String> = row.map(|row| row.try_get(0).map_err(decoding)).transpose()?.flatten();
-        if let Some(to) = &to {
-            let drop = || query(&self.statements.sweep_bindings).bind(from.as_str()).bind(to.as_str());
-            self.write("sweep", drop).await?;
-        }
-        let more = if to.is_some() { More::Maybe } else { More::No };
-        *self.looked_at.lock().unwrap_or_else(PoisonError::into_inner) = to.unwrap_or_default();
-        Ok(more)
     }
 }
 

@@ -4,6 +4,7 @@ mod connections;
 mod fault;
 mod link;
 mod name;
+mod walk;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ pub(crate) use self::{
     fault::{Fault, Tells, general},
     link::{Line, Link, Preparing},
     name::{Names, Quote},
+    walk::{Walk, more},
 };
 
 /// How long an operation may take unless the builder says otherwise.

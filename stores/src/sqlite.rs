@@ -5,10 +5,7 @@ mod fault;
 mod schema;
 mod writers;
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,13 +17,14 @@ use futures_util::{
     stream::{self, BoxStream, StreamExt},
 };
 use sqlx::{Row, Sqlite, SqlitePool, query::Query, sqlite::SqliteArguments};
+use tokio::time::Instant;
 
 pub use self::builder::SqliteStoreBuilder;
 use self::schema::Statements;
 pub(crate) use self::{builder::options, fault::classify, schema::NOW, writers::Writers};
 use crate::{
-    sql::{Connections, Line, Link, Names, PAGE, Preparing, Quote, Sql, key_of, user_bytes},
-    sweep::{More, Sweep, Sweeper},
+    sql::{Connections, Line, Link, Names, PAGE, Preparing, Quote, Sql, Walk, key_of, more, user_bytes},
+    sweep::{Batch, More, Sweep, Sweeper},
 };
 
 /// How many writers of this process try for the file's lock at a time. With one the file is idle while the next one is
@@ -35,10 +33,6 @@ const WRITERS: usize = 4;
 
 /// The name of this store in errors.
 const STORE: &str = "sqlite";
-
-/// How many expired rows one statement deletes, and how many bindings one looks at: a few milliseconds of the one
-/// lock that all writers share.
-const BATCH: u32 = 250;
 
 /// How often a swap is tried that meets its own expected value again between its two statements.
 const SWAPS: u32 = 8;
@@ -92,8 +86,10 @@ struct Inner {
     statements: Statements,
     writers: Writers,
     sweeper: Sweeper,
-    /// Up to where the bindings have been looked through for stale ones.
-    looked_at: Mutex<String>,
+    /// Whether there may be more values that are over, which an index tells, and up to where the bindings have been
+    /// looked through for stale ones.
+    values: Walk<()>,
+    bindings: Walk<String>,
 }
 
 impl SqliteStore {
@@ -126,7 +122,8 @@ impl SqliteStore {
             names,
             writers: Writers::new(STORE, WRITERS, builder.timeout),
             sweeper: Sweeper::new(builder.sweep_every),
-            looked_at: Mutex::default(),
+            values: Walk::default(),
+            bindings: Walk::default(),
         }))
     }
 
@@ -145,6 +142,14 @@ impl SqliteStore {
     #[must_use]
     pub fn ddl(&self) -> String {
         schema::ddl(&self.0.names)
+    }
+
+    /// Ends the background task that takes expired rows out, for this store and its clones and for good. One that is not
+    /// stopped ends with the last clone.
+    ///
+    /// A batch under way is applied as a whole or not at all. [`AdminStore::sweep`] goes on working.
+    pub fn stop_sweeping(&self) {
+        self.0.sweeper.stop();
     }
 
     /// Returns the pool, which is shared with all clones.
@@ -261,39 +266,65 @@ impl AdminStore for SqliteStore {
     }
 
     async fn sweep(&self, limit: u32) -> Result<u64> {
-        let mut swept = 0;
-        while swept < u64::from(limit) {
-            let batch = u32::try_from(u64::from(limit) - swept).unwrap_or(BATCH).min(BATCH);
-            let some = self.0.sweep_values(batch).await?;
-            swept += some;
-            if some < u64::from(batch) {
+        let (mut left, mut batch) = (u64::from(limit), Batch::default());
+        while left > 0 {
+            let (began, rows) = (Instant::now(), batch.rows());
+            let most = u32::try_from(left).unwrap_or(rows).min(rows);
+            let gone = self.0.sweep_values(most).await?;
+            batch.took(began.elapsed());
+            left = left.saturating_sub(gone);
+            if gone < u64::from(most) {
                 break;
             }
         }
-        self.0.sweep_bindings().await?;
-        Ok(swept)
+        let from = self.0.bindings.place().unwrap_or_default();
+        self.0.sweep_bindings(&from, batch.rows()).await?;
+        Ok(u64::from(limit) - left)
     }
 }
 
 #[async_trait]
 impl Sweep for Inner {
-    async fn sweep_batch(&self) -> Result<More> {
-        let swept = self.sweep_values(BATCH).await;
+    async fn sweep_batch(&self, rows: u32) -> Result<More> {
+        let swept = match self.values.place() {
+            None => Ok(()),
+            Some(()) => {
+                let gone = self.sweep_values(rows).await;
+                gone.map(|gone| self.values.go_on_from((gone == u64::from(rows)).then_some(())))
+            }
+        };
         // Also when the values could not be swept: the index must not grow without end because of them.
-        let more = self.sweep_bindings().await?;
-        Ok(if swept? == u64::from(BATCH) { More::Maybe } else { more })
+        if let Some(from) = self.bindings.place() {
+            self.sweep_bindings(&from, rows).await?;
+        }
+        swept?;
+        Ok(more(&self.values, &self.bindings))
     }
 }
 
 impl Inner {
     async fn get(self: &Arc<Self>, operation: &'static str, key: &Key) -> Result<Option<Bytes>> {
-        self.sweeper.wake(|| Arc::downgrade(self));
+        self.wake_sweeper();
         let row = self.link.row(operation, || query(&self.statements.get).bind(key.as_str())).await?;
         row.map(|row| row.try_get::<Vec<u8>, _>(0).map(Bytes::from).map_err(decoding)).transpose()
     }
 
-    /// Carries a write out, behind the others of this process, and returns how many rows it concerned.
+    /// Sees to it that the background task runs: there may have been no runtime for it before.
+    fn wake_sweeper(self: &Arc<Self>) {
+        self.sweeper.wake(|| Arc::downgrade(self));
+    }
+
     async fn write<'q>(
+        self: &Arc<Self>,
+        operation: &'static str,
+        make: impl Fn() -> Query<'q, Sqlite, SqliteArguments> + Send,
+    ) -> Result<u64> {
+        self.wake_sweeper();
+        self.write_in_turn(operation, make).await
+    }
+
+    /// Carries a write out, behind the others of this process, and returns how many rows it concerned.
+    async fn write_in_turn<'q>(
         &self,
         operation: &'static str,
         make: impl Fn() -> Query<'q, Sqlite, SqliteArguments> + Send,
@@ -334,23 +365,21 @@ impl Inner {
         rows.iter().map(|row| key_of(STORE, row.try_get(0).map_err(decoding)?)).collect()
     }
 
-    async fn sweep_values(&self, limit: u32) -> Result<u64> {
-        self.write("sweep", || query(&self.statements.sweep).bind(i64::from(limit))).await
+    async fn sweep_values(&self, most: u32) -> Result<u64> {
+        self.write_in_turn("sweep", || query(&self.statements.sweep).bind(i64::from(most))).await
     }
 
     /// Drops the stale among the next bindings. Looking at all of them at once would take the lock for too long.
-    async fn sweep_bindings(&self) -> Result<More> {
-        let from = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let last = || query(&self.statements.last_binding).bind(from.as_str()).bind(i64::from(BATCH));
+    async fn sweep_bindings(&self, from: &str, rows: u32) -> Result<()> {
+        let last = || query(&self.statements.last_binding).bind(from).bind(i64::from(rows));
         let row = self.link.row("sweep", last).await?;
         let to: Option<String> = row.map(|row| row.try_get(0).map_err(decoding)).transpose()?.flatten();
         if let Some(to) = &to {
-            let drop = || query(&self.statements.sweep_bindings).bind(from.as_str()).bind(to.as_str());
-            self.write("sweep", drop).await?;
+            let drop = || query(&self.statements.sweep_bindings).bind(from).bind(to.as_str());
+            self.write_in_turn("sweep", drop).await?;
         }
-        let more = if to.is_some() { More::Maybe } else { More::No };
-        *self.looked_at.lock().unwrap_or_else(PoisonError::into_inner) = to.unwrap_or_default();
-        Ok(more)
+        self.bindings.go_on_from(to);
+        Ok(())
     }
 }
 

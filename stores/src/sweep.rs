@@ -1,22 +1,50 @@
 //! The background task that takes expired rows out of a table, for stores whose backend does not do it by itself.
 
-use std::{
-    sync::Weak,
-    time::{Duration, Instant},
-};
+use std::{sync::Weak, time::Duration};
 
 use cloakroom_core::{Result, async_trait};
+use tokio::time::{Instant, sleep};
 
 use crate::{backoff::jittered, task::Task};
 
 /// How often a store sweeps unless its builder says otherwise. Expired rows are never read, so this is about space.
 pub(crate) const EVERY: Duration = Duration::from_secs(300);
 
+/// The most rows that one statement deletes. Most are small, and then it takes some milliseconds.
+pub(crate) const MOST: u32 = 250;
+
+/// The fewest. With less, what every statement costs is most of it.
+const LEAST: u32 = 50;
+
+/// How long a batch may take before the next one is smaller, since its locks may be held for as long.
+const LONG: Duration = Duration::from_millis(20);
+
 /// A store that is swept a batch at a time.
 #[async_trait]
 pub(crate) trait Sweep: Send + Sync + 'static {
-    /// Deletes one batch of what is over, and says whether there may be more.
-    async fn sweep_batch(&self) -> Result<More>;
+    /// Deletes one batch of what is over, of so many rows at most, and says whether there may be more.
+    async fn sweep_batch(&self, rows: u32) -> Result<More>;
+}
+
+/// How many rows the next batch may have: half as many after one that took long, and slowly more again.
+#[derive(Debug)]
+pub(crate) struct Batch(u32);
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self(MOST)
+    }
+}
+
+impl Batch {
+    pub(crate) const fn rows(&self) -> u32 {
+        self.0
+    }
+
+    /// Learns from the last batch.
+    pub(crate) fn took(&mut self, time: Duration) {
+        self.0 = if time > LONG { (self.0 / 2).max(LEAST) } else { (self.0 + self.0 / 8).min(MOST) };
+    }
 }
 
 /// Whether a sweep is to go on.
@@ -48,22 +76,31 @@ impl Sweeper {
             self.task.start(|| run(store(), every));
         }
     }
+
+    /// Ends the task for good.
+    pub(crate) fn stop(&self) {
+        self.task.stop();
+    }
 }
 
 async fn run<S: Sweep>(store: Weak<S>, every: Duration) {
+    let mut batch = Batch::default();
     loop {
         // Which is `every` on average.
-        tokio::time::sleep(jittered(every * 4 / 3)).await;
+        sleep(jittered(every * 4 / 3)).await;
         loop {
             let Some(store) = store.upgrade() else { return };
             let began = Instant::now();
+            let more = store.sweep_batch(batch.rows()).await;
+            drop(store);
+            let took = began.elapsed();
+            batch.took(took);
             // After an error the rows are still there for the next time, and an outage shows in the status.
-            if !matches!(store.sweep_batch().await, Ok(More::Maybe)) {
+            if !matches!(more, Ok(More::Maybe)) {
                 break;
             }
-            drop(store);
             // As long as the batch took, so that sweeping never takes more than half of a backend's time.
-            tokio::time::sleep(began.elapsed()).await;
+            sleep(took).await;
         }
     }
 }
@@ -71,17 +108,18 @@ async fn run<S: Sweep>(store: Weak<S>, every: Duration) {
 #[cfg(test)]
 mod tests {
     use std::sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     };
 
     use super::*;
 
+    #[derive(Default)]
     struct Counted(AtomicU32);
 
     #[async_trait]
     impl Sweep for Counted {
-        async fn sweep_batch(&self) -> Result<More> {
+        async fn sweep_batch(&self, _rows: u32) -> Result<More> {
             // Three batches a round.
             let batches = self.0.fetch_add(1, Ordering::SeqCst) + 1;
             Ok(if batches.is_multiple_of(3) { More::No } else { More::Maybe })
@@ -90,33 +128,107 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_round_goes_on_until_nothing_is_left() {
-        let store = Arc::new(Counted(AtomicU32::new(0)));
+        let store = Arc::new(Counted::default());
         let sweeper = Sweeper::new(Some(Duration::from_secs(10)));
         sweeper.wake(|| Arc::downgrade(&store));
-        tokio::time::sleep(Duration::from_secs(4)).await;
+        sleep(Duration::from_secs(4)).await;
         assert_eq!(store.0.load(Ordering::SeqCst), 0);
-        tokio::time::sleep(Duration::from_secs(100)).await;
+        sleep(Duration::from_secs(100)).await;
         let batches = store.0.load(Ordering::SeqCst);
         assert!((18..=63).contains(&batches) && batches.is_multiple_of(3), "{batches}");
     }
 
+    /// Notes when it is swept.
+    #[derive(Default)]
+    struct Noted(Mutex<Vec<Instant>>);
+
+    #[async_trait]
+    impl Sweep for Noted {
+        async fn sweep_batch(&self, _rows: u32) -> Result<More> {
+            self.0.lock().expect("no panic").push(Instant::now());
+            Ok(More::No)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rounds_are_apart_at_random_and_as_often_as_was_asked_for() {
+        const EVERY: Duration = Duration::from_secs(60);
+        let store = Arc::new(Noted::default());
+        let sweeper = Sweeper::new(Some(EVERY));
+        sweeper.wake(|| Arc::downgrade(&store));
+        sleep(EVERY * 1000).await;
+        let rounds = store.0.lock().expect("no panic").clone();
+        let pauses: Vec<Duration> = rounds.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        // A thousand stores that were started together do not sweep together.
+        let (least, most) = (pauses.iter().min(), pauses.iter().max());
+        let (least, most) = (*least.expect("some rounds"), *most.expect("some rounds"));
+        assert!(least < EVERY * 4 / 5 && least >= EVERY * 2 / 3, "{least:?}");
+        assert!(most > EVERY * 6 / 5 && most <= EVERY * 4 / 3 + Duration::from_millis(2), "{most:?}");
+        assert!((900..=1100).contains(&rounds.len()), "{} rounds", rounds.len());
+    }
+
+    /// Takes so many microseconds for each row, and never comes to the end.
+    #[derive(Default)]
+    struct Slow {
+        micros: AtomicU32,
+        rows: Mutex<Vec<u32>>,
+    }
+
+    #[async_trait]
+    impl Sweep for Slow {
+        async fn sweep_batch(&self, rows: u32) -> Result<More> {
+            self.rows.lock().expect("no panic").push(rows);
+            sleep(Duration::from_micros(u64::from(self.micros.load(Ordering::SeqCst))) * rows).await;
+            Ok(More::Maybe)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_takes_long_is_followed_by_smaller_ones_and_they_grow_again() {
+        let store = Arc::new(Slow::default());
+        // A full batch would take 75 ms, and the smallest 15.
+        store.micros.store(300, Ordering::SeqCst);
+        let sweeper = Sweeper::new(Some(Duration::from_millis(100)));
+        sweeper.wake(|| Arc::downgrade(&store));
+        sleep(Duration::from_secs(10)).await;
+        let rows = std::mem::take(&mut *store.rows.lock().expect("no panic"));
+        assert_eq!(rows[..4], [250, 125, 62, 69], "{rows:?}");
+        assert!(rows.len() > 100 && rows[4..].iter().all(|rows| (LEAST..=72).contains(rows)), "{rows:?}");
+        store.micros.store(1, Ordering::SeqCst);
+        sleep(Duration::from_secs(10)).await;
+        let rows = store.rows.lock().expect("no panic").clone();
+        assert!(rows.windows(2).all(|pair| pair[1] >= pair[0]), "{rows:?}");
+        assert_eq!(rows.last(), Some(&MOST));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_dropped_sweeper_sweeps_no_more_and_holds_nothing() {
-        let store = Arc::new(Counted(AtomicU32::new(0)));
+        let store = Arc::new(Counted::default());
         let sweeper = Sweeper::new(Some(Duration::from_secs(1)));
         sweeper.wake(|| Arc::downgrade(&store));
         drop(sweeper);
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        sleep(Duration::from_secs(60)).await;
         assert_eq!(store.0.load(Ordering::SeqCst), 0);
         assert_eq!((Arc::strong_count(&store), Arc::weak_count(&store)), (1, 0));
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_stopped_sweeper_is_not_woken_again() {
+        let store = Arc::new(Counted::default());
+        let sweeper = Sweeper::new(Some(Duration::from_secs(1)));
+        sweeper.wake(|| Arc::downgrade(&store));
+        sweeper.stop();
+        sweeper.wake(|| Arc::downgrade(&store));
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(store.0.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn without_an_interval_nothing_is_swept() {
-        let store = Arc::new(Counted(AtomicU32::new(0)));
+        let store = Arc::new(Counted::default());
         let sweeper = Sweeper::new(None);
         sweeper.wake(|| Arc::downgrade(&store));
-        tokio::time::sleep(Duration::from_secs(3600)).await;
+        sleep(Duration::from_secs(3600)).await;
         assert_eq!(store.0.load(Ordering::SeqCst), 0);
     }
 }

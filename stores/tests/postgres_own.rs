@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // A helper that fails is a test that fails.
 
 mod sql;
+#[path = "postgres_own/table.rs"]
+mod table;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cloakroom::{
     AtomicStore, Error, ErrorKind, IndexedStore, PostgresStore, Prepare, Result, Status, Store, Swapped, Ttl,
@@ -47,6 +49,14 @@ impl Place for Database {
         builder.timeout(Duration::from_secs(20)).connect(&self.url).await
     }
 
+    async fn open_sweeping(&self, table: &str, every: Duration) -> PostgresStore {
+        PostgresStore::builder().table(table).sweep_every(every).connect(&self.url).await.unwrap()
+    }
+
+    fn stop_sweeping(store: &PostgresStore) {
+        store.stop_sweeping();
+    }
+
     async fn migrate(store: &PostgresStore) -> Result<()> {
         store.migrate().await
     }
@@ -81,14 +91,6 @@ impl Database {
 }
 
 sql::shared::sql_tests!(Database);
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_background_task_sweeps() {
-    let place = Database::make().await;
-    let builder = PostgresStore::builder().table("often").sweep_every(Duration::from_millis(100));
-    let store = builder.connect(&place.url).await.unwrap();
-    sql::shared::is_swept_by_itself(&place, "often", store).await;
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_schema_is_made_quoted_and_kept_apart() {
@@ -341,7 +343,24 @@ async fn too_many_connections_are_an_error_that_says_so() {
     };
     assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
     assert!(refused.to_string().contains("53300"), "{refused}");
+    // A store that is there already, and has no connection open. Its pool tries by itself, and keeps the answer to itself.
+    let pool = PgPoolOptions::new().connect_lazy_with(options.clone());
+    let store = PostgresStore::builder().sweep_every(None).from_pool(pool).unwrap();
+    for _ in 0..20 {
+        let error = store.get(&key("a")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.to_string().contains("53300"), "{error}");
+        // While every call fails, and connections are only being opened.
+        assert_ne!(store.status().current(), Status::Connected);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     held.clear();
+    let mut status = store.status();
+    while status.current() != Status::Connected {
+        tokio::time::timeout(Duration::from_secs(15), status.changed()).await.expect("it is noticed");
+    }
+    store.migrate().await.unwrap();
+    drop(store);
     for _ in 0..100 {
         if PostgresStore::connect(server.url()).await.is_ok() {
             return;
@@ -358,11 +377,14 @@ async fn each_operation_is_one_statement_at_the_server() {
     place.run("CREATE EXTENSION pg_stat_statements").await;
     let store = place.table("counted").await;
     let (one, user) = (key("one"), "ada");
-    let count = || async {
+    // What is not an operation's: the prober's one question, should the machine be so busy that it is asked.
+    const PROBE: &str = "'SELECT NOT pg_is_in_recovery() AND current_setting(%'";
+    let calls = async |which: String| {
         let calls = "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid \
-                     WHERE d.datname = current_database() AND query NOT LIKE '%pg_stat_statements%'";
-        place.number(calls).await
+                     WHERE d.datname = current_database() AND query NOT LIKE '%pg_stat_statements%' AND query";
+        place.number(&format!("{calls} {which}")).await
     };
+    let count = || calls(format!("NOT LIKE {PROBE}"));
     macro_rules! statements {
         ($call:expr) => {{
             let before = count().await;
@@ -383,4 +405,43 @@ async fn each_operation_is_one_statement_at_the_server() {
     assert_eq!(statements!(store.destroy_user(user, None)), 1, "destroy_user");
     assert_eq!(statements!(store.destroy(&one)), 1, "destroy");
     assert_eq!(statements!(store.replace(&one, b"1", "5".into(), LONG)), 1, "replace of nothing");
+    let probes = || calls(format!("LIKE {PROBE}"));
+    let before = probes().await;
+    for _ in 0..100 {
+        store.get(&one).await.unwrap();
+    }
+    assert!(probes().await - before < 10, "a prober asks beside every operation");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_prober_ends_when_the_server_is_back() {
+    const QUIET: Duration = Duration::from_secs(3);
+    let place = Database::make().await;
+    place.table("probed").await;
+    let options = place.options();
+    let proxy = FaultProxy::before(options.get_host(), options.get_port()).await.unwrap();
+    let (before, name) = place.url.rsplit_once('/').unwrap();
+    let (user, _) = before.rsplit_once('@').unwrap();
+    let url = format!("{user}@{}/{name}", proxy.address());
+    let store = PostgresStore::builder().table("probed").sweep_every(None).connect(&url).await.unwrap();
+    store.get(&key("a")).await.unwrap();
+    proxy.turn_away();
+    assert_eq!(first_error(&store).await.kind(), ErrorKind::Unavailable);
+    let before = proxy.traffic().connections;
+    while proxy.traffic().connections < before + 3 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    proxy.heal().await;
+    back(&store).await;
+    // One that had not ended would ask again every 0.6 seconds or so.
+    let (began, mut connections) = (Instant::now(), proxy.traffic().connections);
+    let mut quiet_since = Instant::now();
+    while quiet_since.elapsed() < QUIET {
+        assert!(began.elapsed() < 10 * QUIET, "somebody goes on connecting");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if proxy.traffic().connections != connections {
+            (connections, quiet_since) = (proxy.traffic().connections, Instant::now());
+        }
+    }
+    assert_eq!(store.status().current(), Status::Connected);
 }

@@ -59,6 +59,25 @@ conformance_tests! {
     abilities: [atomic, indexed, admin],
 }
 
+/// An application that knows nothing of PostgreSQL, but for its address.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_can_say_that_a_pooler_keeps_no_prepared_statements() {
+    let (_, pooler) = shared().await;
+    let table = Env::new("").namespace().to_owned();
+    let url = format!("{}?table={table}&prepare=each_time&sweep_every=never&timeout=4s", pooler.url());
+    let store = cloakroom::connect(url).await.unwrap();
+    // Many at once, so that the pooler hands out one connection after the other.
+    let calls = (0..40).map(|number| {
+        let store = &store;
+        async move {
+            let key = Key::new(format!("key-{number}")).unwrap();
+            store.set(&key, "kept".into(), Ttl::from_secs(600)).await.unwrap();
+            assert_eq!(store.get(&key).await.unwrap().as_deref(), Some(&b"kept"[..]));
+        }
+    });
+    futures_util::future::join_all(calls).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_death_of_the_server_behind_a_pooler_is_an_outage_and_its_return_is_noticed() {
     let server = Server::postgres().start().await.unwrap();

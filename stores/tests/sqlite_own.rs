@@ -4,11 +4,13 @@
 
 #[path = "sql/folder.rs"]
 mod folder;
+#[path = "sqlite_own/full.rs"]
+mod full;
 mod sql;
 
 use std::time::{Duration, Instant};
 
-use cloakroom::{AdminStore, AtomicStore, ErrorKind, IndexedStore, Key, Result, SqliteStore, Store, Swapped};
+use cloakroom::{AdminStore, ErrorKind, IndexedStore, Key, Result, SqliteStore, Store};
 use cloakroom_conformance::Env;
 use sqlx::{
     AssertSqlSafe, Connection, SqliteConnection, SqlitePool,
@@ -54,6 +56,14 @@ impl Place for File {
         builder.timeout(Duration::from_secs(20)).connect(&self.folder.url()).await
     }
 
+    async fn open_sweeping(&self, table: &str, every: Duration) -> SqliteStore {
+        SqliteStore::builder().table(table).sweep_every(every).connect(&self.folder.url()).await.unwrap()
+    }
+
+    fn stop_sweeping(store: &SqliteStore) {
+        store.stop_sweeping();
+    }
+
     async fn migrate(store: &SqliteStore) -> Result<()> {
         store.migrate().await
     }
@@ -72,14 +82,6 @@ impl Place for File {
 }
 
 sql::shared::sql_tests!(File);
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_background_task_sweeps() {
-    let place = File::make().await;
-    let builder = SqliteStore::builder().table("often").sweep_every(Duration::from_millis(100));
-    let store = builder.connect(&place.folder.url()).await.unwrap();
-    sql::shared::is_swept_by_itself(&place, "often", store).await;
-}
 
 #[cfg(unix)]
 #[tokio::test]
@@ -109,6 +111,15 @@ async fn the_file_is_in_wal_mode_and_syncs_at_checkpoints() {
 }
 
 #[tokio::test]
+async fn the_tables_have_no_hidden_key_beside_their_own() {
+    let place = File::make().await;
+    place.table("plain").await;
+    let tables = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('plain', 'plain_users') \
+                  AND sql LIKE '%WITHOUT ROWID'";
+    assert_eq!(place.number(tables).await, 2);
+}
+
+#[tokio::test]
 async fn a_database_in_memory_is_refused_and_so_is_another_scheme() {
     for url in [
         "sqlite::memory:",
@@ -130,6 +141,8 @@ async fn a_mistake_in_the_options_is_named() {
         ("sweep_every", SqliteStore::builder().sweep_every(Duration::ZERO)),
         ("max_connections", SqliteStore::builder().max_connections(0)),
         ("table", SqliteStore::builder().table("a b")),
+        ("table", SqliteStore::builder().table("sqlite_sessions")),
+        ("table", SqliteStore::builder().table("SQLite_sessions")),
     ] {
         let error = builder.connect("sqlite://never-made.db").await.map(drop).unwrap_err();
         assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some(field)));
@@ -183,28 +196,53 @@ async fn a_locked_database_is_a_timeout_after_the_timeout_and_nothing_is_lost() 
     assert_eq!(store.get(&key("a")).await.unwrap().as_deref(), Some(&b"after"[..]));
 }
 
-#[tokio::test]
-async fn a_full_disk_is_a_clear_error_and_nothing_is_lost() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connecting_to_a_file_that_somebody_never_lets_go_of_is_a_timeout() {
     let place = File::make().await;
-    place.table("full").await.set(&key("a"), "before".into(), LONG).await.unwrap();
-    // What SQLite answers is the same whether the disk is full or the file may not grow.
-    let options: SqliteConnectOptions = place.folder.url().parse().unwrap();
-    let pages = place.number("PRAGMA page_count").await.to_string();
-    let pool = SqlitePoolOptions::new().max_connections(1);
-    let pool = pool.connect_with(options.pragma("max_page_count", pages)).await.unwrap();
-    let store = SqliteStore::builder().table("full").from_pool(pool).unwrap();
-    for (name, error) in [
-        ("set", store.set(&key("a"), vec![1; 100_000].into(), LONG).await.unwrap_err()),
-        ("create", store.create(&key("b"), vec![1; 100_000].into(), LONG).await.unwrap_err()),
-        ("replace", store.replace(&key("a"), b"before", vec![1; 100_000].into(), LONG).await.unwrap_err()),
-    ] {
-        assert_eq!((error.kind(), error.failed_operation()), (ErrorKind::Backend, Some(name)), "{error}");
-        assert!(error.to_string().contains("disk is full"), "{error}");
+    // Not in WAL mode yet: to put it there takes the file for itself. Under the one lock it cannot even be opened, under
+    // the other it can.
+    place.run("CREATE TABLE theirs (n INTEGER)").await;
+    let url = place.folder.url();
+    for lock in ["BEGIN EXCLUSIVE", "BEGIN IMMEDIATE"] {
+        let mut other = SqliteConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut other).await.unwrap();
+        let connecting = SqliteStore::builder().timeout(Duration::from_millis(200)).connect(&url);
+        let outcome = tokio::time::timeout(Duration::from_secs(10), connecting).await.expect("it gives up");
+        let error = outcome.map(drop).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.failed_operation()),
+            (ErrorKind::Timeout, Some("connect")),
+            "{error}"
+        );
+        assert!(error.to_string().contains("locked"), "{error}");
+        sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
     }
-    assert_eq!(store.get(&key("a")).await.unwrap().as_deref(), Some(&b"before"[..]));
-    assert_eq!(store.len().await.unwrap(), 1);
-    // And what needs no room goes on.
-    assert_eq!(store.replace(&key("a"), b"before", "after".into(), LONG).await.unwrap(), Swapped::Done);
+    place.table("ours").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_that_is_closed_in_the_midst_of_traffic_is_soon_closed() {
+    let place = File::make().await;
+    let store = place.table("closing").await;
+    let calls: Vec<_> = (0..4)
+        .map(|number| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                loop {
+                    if let Err(error) = store.set(&key(&format!("of-{number}")), "value".into(), LONG).await {
+                        return error;
+                    }
+                }
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    tokio::time::timeout(Duration::from_secs(10), store.pool().close()).await.expect("nothing is held back");
+    for call in calls {
+        let error = call.await.unwrap();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.to_string().contains("closed"), "{error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

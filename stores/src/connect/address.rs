@@ -5,12 +5,13 @@ use std::{fmt, time::Duration};
 use cloakroom_core::{Error, Result};
 
 /// The options of Cloakroom, in any store's address.
-const OURS: [&str; 9] = [
+const OURS: [&str; 10] = [
     "max_bytes",
     "max_connections",
     "max_entries",
     "migrate",
     "prefix",
+    "prepare",
     "schema",
     "sweep_every",
     "table",

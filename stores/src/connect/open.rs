@@ -132,6 +132,11 @@ pub(super) async fn postgres(address: Address) -> Result<Arc<dyn Store>> {
     if let Some(schema) = address.text("schema") {
         builder = builder.schema(schema);
     }
+    builder = match address.text("prepare") {
+        None | Some("once") => builder,
+        Some("each_time") => builder.prepare(crate::Prepare::EachTime),
+        Some(_) => return Err(cloakroom_core::Error::config("prepare", "must be once or each_time")),
+    };
     sql!(address, builder, address.rest())
 }
 

@@ -44,7 +44,8 @@ impl MySqlStoreBuilder {
 
     /// Names the table: 1 to 48 ASCII letters, digits and underscores, no digit first. `cloakroom_sessions` by default.
     ///
-    /// The tables beside it have the same name with `_users` and `_schema` at the end.
+    /// The tables beside it have the same name with `_users` and `_schema` at the end. So no name may end like that, nor
+    /// like one of their indexes: `_by_end`, `_by_user`, `_pkey`.
     pub fn table(mut self, table: impl Into<String>) -> Self {
         self.table = Some(table.into());
         self
@@ -103,7 +104,7 @@ impl MySqlStoreBuilder {
         if self.max_connections == 0 {
             return Err(Error::config("max_connections", "must be at least 1"));
         }
-        Names::new(self.table.as_deref().unwrap_or(schema::TABLE), None, Quote::Backtick)
+        Names::with_companions(self.table.as_deref().unwrap_or(schema::TABLE), None, Quote::Backtick)
     }
 }
 

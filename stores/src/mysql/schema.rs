@@ -6,8 +6,11 @@ use cloakroom_core::Result;
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 use tokio::time::{Instant, timeout_at};
 
-use super::{BATCH, Inner, STORE, query, text};
-use crate::sql::{Names, PAGE, Sql, Tells, check_version};
+use super::{Inner, STORE, query, text};
+use crate::{
+    sql::{Names, PAGE, Sql, Tells, check_version},
+    sweep::MOST,
+};
 
 /// The table unless the builder names another.
 pub(super) const TABLE: &str = "cloakroom_sessions";
@@ -56,8 +59,14 @@ const COUNT: &str = "SELECT count(CASE WHEN p.expires_at > {now} THEN 1 END), ma
      FROM (SELECT `key`, expires_at FROM {values} WHERE `key` > ? ORDER BY `key` LIMIT ?) p";
 
 // What is due is searched for without a lock, and deleted by key: a `DELETE` that searched itself would lock what it
-// passes.
-const DUE: &str = "SELECT `key` FROM {values} WHERE expires_at <= {now} LIMIT ?";
+// passes. In the order of the index, from where the last batch ended: what others hold stays, and is found only once.
+const DUE: &str = "SELECT `key`, expires_at FROM {values} \
+     WHERE expires_at >= ? AND expires_at <= {now} AND NOT (expires_at = ? AND `key` <= ?) \
+     ORDER BY expires_at, `key` LIMIT ?";
+
+// `DELETE` knows no `SKIP LOCKED`, so it waits for nobody because of this.
+const HELD: &str = "SELECT `key` FROM {values} FORCE INDEX (PRIMARY) \
+     WHERE `key` IN ({batch}) AND expires_at <= {now} FOR UPDATE SKIP LOCKED";
 
 const SWEEP: &str = "DELETE v FROM {values} v FORCE INDEX (PRIMARY) \
      WHERE v.`key` IN ({batch}) AND v.expires_at <= {now}";
@@ -109,8 +118,8 @@ const UNLOCK: &str = "DO RELEASE_LOCK('cloakroom migrate')";
 /// How long the migration may take, most of it waiting for those of other processes.
 const MIGRATION: Duration = Duration::from_secs(60);
 
-/// How often a page is cleared again that the server rolled back.
-const ATTEMPTS: u32 = 8;
+/// How often a page is cleared or swept again that the server rolled back.
+pub(super) const ATTEMPTS: u32 = 8;
 
 /// The statements of one store, with its names in them.
 pub(super) struct Statements {
@@ -127,6 +136,7 @@ pub(super) struct Statements {
     pub(super) page: Sql,
     pub(super) count: Sql,
     pub(super) due: Sql,
+    pub(super) held: Sql,
     pub(super) sweep: Sql,
     pub(super) last_binding: Sql,
     pub(super) sweep_bindings: Sql,
@@ -139,7 +149,8 @@ pub(super) struct Statements {
 impl Statements {
     pub(super) fn new(names: &Names) -> Self {
         let sql = |template| names.render(template, &[("{now}", NOW)]);
-        let batch = vec!["?"; BATCH as usize].join(", ");
+        let batch = vec!["?"; MOST as usize].join(", ");
+        let of_batch = |template| names.render(template, &[("{now}", NOW), ("{batch}", &batch)]);
         Self {
             get: sql(GET),
             set: sql(SET),
@@ -154,7 +165,8 @@ impl Statements {
             page: sql(PAGE_OF_KEYS),
             count: sql(COUNT),
             due: sql(DUE),
-            sweep: names.render(SWEEP, &[("{now}", NOW), ("{batch}", &batch)]),
+            held: of_batch(HELD),
+            sweep: of_batch(SWEEP),
             last_binding: sql(LAST_BINDING),
             sweep_bindings: sql(SWEEP_BINDINGS),
             last_value: sql(LAST_VALUE),

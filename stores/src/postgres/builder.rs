@@ -62,7 +62,8 @@ impl PostgresStoreBuilder {
 
     /// Names the table, by the same rules. `cloakroom_sessions` by default.
     ///
-    /// The tables beside it have the same name with `_users` and `_schema` at the end.
+    /// The tables beside it have the same name with `_users` and `_schema` at the end. So no name may end like that, nor
+    /// like one of their indexes: `_by_end`, `_by_user`, `_pkey`.
     pub fn table(mut self, table: impl Into<String>) -> Self {
         self.table = Some(table.into());
         self
@@ -136,7 +137,7 @@ impl PostgresStoreBuilder {
             return Err(Error::config("max_connections", "must be at least 1"));
         }
         let table = self.table.as_deref().unwrap_or(schema::TABLE);
-        Names::new(table, self.schema.as_deref(), Quote::Double)
+        Names::with_companions(table, self.schema.as_deref(), Quote::Double)
     }
 }
 

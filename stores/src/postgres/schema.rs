@@ -82,13 +82,18 @@ const CLEAR: &str = "WITH page AS MATERIALIZED \
      unbound AS (DELETE FROM {users} b USING gone WHERE b.key = gone.key) \
      SELECT (SELECT count(*) FROM gone WHERE live), max(key) FROM page";
 
-// The search reads without a lock; only what it found is locked, and only while it is deleted. Rows that somebody
-// is about to write anew are left to the next sweep.
-const SWEEP: &str = "WITH due AS MATERIALIZED \
-     (SELECT ctid AS place FROM {values} WHERE expires_at <= {now} LIMIT $1), \
+// A page of the table, in the order of the keys, is read without a lock; only what is over is locked, and only while it
+// is deleted. Rows that somebody is about to write anew are left to the next round. It answers how many it deleted, and
+// from where to go on: from the last that it took on, if there may be more on the page, else from the end of that.
+const SWEEP: &str = "WITH page AS MATERIALIZED \
+     (SELECT key, ctid AS place, expires_at FROM {values} WHERE key > $1 ORDER BY key LIMIT $2), \
+     due AS MATERIALIZED (SELECT key, place FROM page WHERE expires_at <= {now} ORDER BY key LIMIT $3), \
      held AS MATERIALIZED (SELECT ctid AS place FROM {values} \
-     WHERE ctid = ANY (ARRAY (SELECT place FROM due)) AND expires_at <= {now} FOR UPDATE SKIP LOCKED) \
-     DELETE FROM {values} WHERE ctid = ANY (ARRAY (SELECT place FROM held)) AND expires_at <= {now}";
+     WHERE ctid = ANY (ARRAY (SELECT place FROM due)) AND expires_at <= {now} FOR UPDATE SKIP LOCKED), \
+     gone AS (DELETE FROM {values} WHERE ctid = ANY (ARRAY (SELECT place FROM held)) AND expires_at <= {now} \
+     RETURNING 1) \
+     SELECT (SELECT count(*) FROM gone), CASE WHEN (SELECT count(*) FROM due) = $3 \
+     THEN (SELECT max(key) FROM due) ELSE (SELECT max(key) FROM page) END";
 
 const LAST_BINDING: &str =
     "SELECT max(key) FROM (SELECT key FROM {users} WHERE key > $1 ORDER BY key LIMIT $2) p";

@@ -16,7 +16,7 @@ use super::json::json;
 use crate::{
     mysql::{NOW, classify, open_pool, probe},
     sql::{Connections, Line, Link, Names, Preparing, Quote, Sql, TIMEOUT, check_times},
-    sweep::{EVERY, More, Sweep, Sweeper},
+    sweep::{EVERY, MOST, More, Sweep, Sweeper},
 };
 
 /// The name of this store in errors.
@@ -27,9 +27,6 @@ const TABLE: &str = "_mysql_session_store";
 
 /// The largest value, in bytes, if the column was made to hold more than `TEXT` does.
 const MAX_VALUE: usize = 16 * 1024 * 1024;
-
-/// How many ended rows one statement deletes.
-const BATCH: usize = 100;
 
 /// How often a swap is tried that meets its own expected value again between its two statements.
 const SWAPS: u32 = 8;
@@ -215,7 +212,7 @@ async fn room(link: &Link<MySql>, names: &Names) -> Result<usize> {
 
 impl Statements {
     fn new(names: &Names) -> Self {
-        let batch = vec!["?"; BATCH].join(", ");
+        let batch = vec!["?"; MOST as usize].join(", ");
         // In this order: `{live}` holds `{now}`.
         let replacing = [
             ("{key_is}", KEY_IS),
@@ -355,18 +352,18 @@ impl Table {
 
 #[async_trait]
 impl Sweep for Table {
-    async fn sweep_batch(&self) -> Result<More> {
-        let due = || query(&self.statements.due).bind(BATCH as i64);
+    async fn sweep_batch(&self, most: u32) -> Result<More> {
+        let due = || query(&self.statements.due).bind(i64::from(most));
         let rows = self.link.run("sweep", due).await?.rows;
         if rows.is_empty() {
             return Ok(More::No);
         }
         let keys = rows.iter().map(text).collect::<Result<Vec<_>>>()?;
         // One statement for every number of keys: what is left of it is filled with the first.
-        let padded = || keys.iter().chain(std::iter::repeat(&keys[0])).take(BATCH);
+        let padded = || keys.iter().chain(std::iter::repeat(&keys[0])).take(MOST as usize);
         let delete = || padded().fold(query(&self.statements.sweep), |query, key| query.bind(key.as_str()));
         self.write("sweep", delete).await?;
-        Ok(if keys.len() == BATCH { More::Maybe } else { More::No })
+        Ok(if keys.len() == most as usize { More::Maybe } else { More::No })
     }
 }
 

@@ -26,9 +26,6 @@ const TABLE: &str = "__session_store";
 /// The largest value, in bytes.
 const MAX_VALUE: usize = 16 * 1024 * 1024;
 
-/// How many ended rows one statement deletes: a few milliseconds of the one lock that all writers share.
-const BATCH: u32 = 250;
-
 /// How often a swap is tried that meets its own expected value again between its two statements.
 const SWAPS: u32 = 8;
 
@@ -309,9 +306,9 @@ impl Table {
 
 #[async_trait]
 impl Sweep for Table {
-    async fn sweep_batch(&self) -> Result<More> {
-        let swept = self.write("sweep", || query(&self.statements.sweep).bind(i64::from(BATCH))).await?;
-        Ok(if swept == u64::from(BATCH) { More::Maybe } else { More::No })
+    async fn sweep_batch(&self, rows: u32) -> Result<More> {
+        let swept = self.write("sweep", || query(&self.statements.sweep).bind(i64::from(rows))).await?;
+        Ok(if swept == u64::from(rows) { More::Maybe } else { More::No })
     }
 }
 

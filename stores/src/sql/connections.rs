@@ -4,7 +4,7 @@
 //! A pool that is the store's own is therefore asked for a connection only when none is at hand.
 
 use std::{
-    mem::replace,
+    mem::{replace, take},
     ops::{Deref, DerefMut},
     pin::pin,
     sync::{
@@ -33,6 +33,8 @@ pub(crate) struct Connections<DB: Database> {
     pool: Pool<DB>,
     /// `None` for the application's own pool, which is used as it is: others wait for its connections too.
     at_hand: Option<Arc<AtHand<DB>>>,
+    /// How many of the store's operations have asked the pool for a connection and have none yet.
+    asking: AtomicUsize,
     /// Gives back what nobody uses.
     returner: Task,
 }
@@ -72,33 +74,51 @@ impl<DB: Database> Connections<DB> {
             permits: Arc::new(Semaphore::new(permits)),
             waiting: AtomicUsize::new(0),
         };
-        Self { pool, at_hand: Some(Arc::new(at_hand)), returner: Task::default() }
+        Self::new(pool, Some(Arc::new(at_hand)))
     }
 
     /// Takes a pool that the application uses too.
     pub(crate) fn of_the_application(pool: Pool<DB>) -> Self {
-        Self { pool, at_hand: None, returner: Task::default() }
+        Self::new(pool, None)
+    }
+
+    fn new(pool: Pool<DB>, at_hand: Option<Arc<AtHand<DB>>>) -> Self {
+        Self { pool, at_hand, asking: AtomicUsize::new(0), returner: Task::default() }
     }
 
     pub(crate) const fn pool(&self) -> &Pool<DB> {
         &self.pool
     }
 
+    pub(crate) const fn are_of_the_store(&self) -> bool {
+        self.at_hand.is_some()
+    }
+
+    /// Returns how many are open for certain. The pool counts in those that it is still opening.
+    pub(crate) fn open(&self) -> usize {
+        (self.pool.size() as usize).saturating_sub(self.asking.load(SeqCst))
+    }
+
     /// Waits for a connection, in turn.
     pub(crate) async fn acquire(&self) -> sqlx::Result<Lent<DB>> {
         let Some(at_hand) = &self.at_hand else {
+            let _asking = Counted::new(&self.asking);
             return Ok(Lent::new(self.pool.acquire().await?, None));
         };
         // The semaphore is never closed, so there is always a permit in the end.
         let permit = Arc::clone(&at_hand.permits).acquire_owned().await.ok();
+        if self.is_closed(at_hand) {
+            return Err(sqlx::Error::PoolClosed);
+        }
         if let Some(lent) = at_hand.pop() {
             return Ok(Lent { permit, ..lent });
         }
+        let _asking = Counted::new(&self.asking);
         let mut opening = pin!(self.pool.acquire());
         if let Ok(conn) = timeout(IDLE, &mut opening).await {
             return Ok(Lent::new(conn?, permit));
         }
-        let _waiting = Waiting::new(&at_hand.waiting);
+        let _waiting = Counted::new(&at_hand.waiting);
         Ok(Lent::new(opening.await?, permit))
     }
 
@@ -108,6 +128,9 @@ impl<DB: Database> Connections<DB> {
             return Some(Lent::new(self.pool.try_acquire()?, None));
         };
         let permit = Some(Arc::clone(&at_hand.permits).try_acquire_owned().ok()?);
+        if self.is_closed(at_hand) {
+            return None;
+        }
         match at_hand.pop() {
             Some(lent) => Some(Lent { permit, ..lent }),
             None => Some(Lent::new(self.pool.try_acquire()?, permit)),
@@ -117,7 +140,10 @@ impl<DB: Database> Connections<DB> {
     /// Takes back a connection over which nothing is under way.
     pub(crate) fn give_back(&self, mut lent: Lent<DB>) {
         let Some(at_hand) = &self.at_hand else { return };
-        if at_hand.waiting.load(SeqCst) > 0 || lent.since.elapsed() >= CHECKED_EVERY {
+        if self.is_closed(at_hand)
+            || at_hand.waiting.load(SeqCst) > 0
+            || lent.since.elapsed() >= CHECKED_EVERY
+        {
             return;
         }
         let permit = lent.permit.take();
@@ -132,6 +158,16 @@ impl<DB: Database> Connections<DB> {
         }
         drop(idle);
         drop(permit);
+    }
+
+    /// Tells whether the pool is closed, and then gives it what it waits for.
+    fn is_closed(&self, at_hand: &AtHand<DB>) -> bool {
+        let closed = self.pool.is_closed();
+        if closed {
+            let idle = take(&mut at_hand.lock().conns);
+            drop(idle);
+        }
+        closed
     }
 }
 
@@ -195,16 +231,16 @@ impl<DB: Database> DerefMut for Lent<DB> {
 }
 
 /// Counts one who waits for the pool, until it is dropped.
-struct Waiting<'w>(&'w AtomicUsize);
+struct Counted<'w>(&'w AtomicUsize);
 
-impl<'w> Waiting<'w> {
+impl<'w> Counted<'w> {
     fn new(count: &'w AtomicUsize) -> Self {
         count.fetch_add(1, SeqCst);
         Self(count)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, SeqCst);
     }
@@ -286,6 +322,48 @@ mod tests {
         drop(connections.acquire().await.expect("a connection"));
         drop(connections.acquire().await.expect("it again").detach());
         connections.acquire().await.expect("a new one in its place");
+    }
+
+    #[tokio::test]
+    async fn what_is_still_being_opened_is_not_open() {
+        for of in [Connections::of_the_store, Connections::of_the_application] {
+            let slow = SqlitePoolOptions::new().after_connect(|_, _| Box::pin(std::future::pending()));
+            let connections = of(slow.connect_lazy("sqlite::memory:").expect("an address of the test's own"));
+            let mut opening = pin!(connections.acquire());
+            while connections.pool().size() == 0 {
+                let _ = timeout(IDLE / 50, &mut opening).await;
+            }
+            assert_eq!(connections.open(), 0);
+        }
+        let connections = Connections::of_the_store(pool(2));
+        let _lent = connections.acquire().await.expect("a connection");
+        assert_eq!(connections.open(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_pool_that_is_closed_in_the_midst_of_traffic_gets_all_its_connections_back() {
+        let connections = Arc::new(Connections::of_the_store(pool(2)));
+        let users: Vec<_> = (0..4)
+            .map(|_| {
+                let connections = Arc::clone(&connections);
+                tokio::spawn(async move {
+                    loop {
+                        match connections.acquire().await {
+                            Ok(lent) => connections.give_back(lent),
+                            Err(error) => return error,
+                        }
+                        tokio::task::yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        sleep(IDLE / 5).await;
+        timeout(CHECKED_EVERY / 6, connections.pool().close()).await.expect("nobody goes on lending");
+        for user in users {
+            let error = user.await.expect("no panic");
+            assert!(matches!(error, sqlx::Error::PoolClosed), "{error}");
+        }
+        assert!(connections.try_acquire().is_none());
     }
 
     #[tokio::test]

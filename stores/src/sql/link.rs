@@ -1,10 +1,12 @@
 //! The way to an SQL server: its pool, the deadlines of operations, and the status that their errors tell.
 
+mod prober;
+
 use std::{
     fmt,
     pin::pin,
     sync::{
-        Arc, Weak,
+        Arc, Mutex, PoisonError,
         atomic::{
             AtomicBool, AtomicU64,
             Ordering::{Relaxed, SeqCst},
@@ -18,19 +20,14 @@ use cloakroom_core::StatusStream;
 use cloakroom_core::{Error, ErrorKind, Result, Status, StatusSender};
 use futures_util::{
     Stream, TryStreamExt,
-    future::{BoxFuture, Either, join_all, select},
+    future::{BoxFuture, Either, select},
 };
-use sqlx::{
-    ConnectOptions, Connection, Database, Executor, IntoArguments, Pool, database::HasStatementCache,
-    query::Query,
-};
-use tokio::time::{Instant, error::Elapsed, sleep_until, timeout, timeout_at};
+use sqlx::{Connection, Database, Executor, IntoArguments, Pool, database::HasStatementCache, query::Query};
+use tokio::time::{Instant, error::Elapsed, timeout, timeout_at};
 
+use self::prober::{Probing, look_after};
 use super::{Connections, Fault, Tells, connections::Lent};
-use crate::{backoff::Backoff, task::Task};
-
-/// How long nobody who waits for a connection has the server asked again after it answered.
-const RECENT: Duration = Duration::from_millis(400);
+use crate::task::Task;
 
 /// How long an operation waits for a connection before it has the server looked after.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -38,15 +35,8 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// How long an operation has to have waited for an answer, when it is dropped, to be a reason for doubt.
 const SUSPICIOUS: Duration = Duration::from_millis(500);
 
-/// How long the prober waits for an answer, or half as long as an operation may take if that is more: whoever gives
-/// operations twenty seconds does not take a server for lost that needs two to let somebody in.
-const PROBE: Duration = Duration::from_secs(1);
-
 /// How much later than it should a file answers at most: it looks at its lock ten times a second.
 const FILE_GRACE: Duration = Duration::from_secs(1);
-
-/// How long the prober rests at least, and says goodbye to a server at most.
-const BREATH: Duration = Duration::from_millis(50);
 
 /// How often a statement that the server rolled back is sent again.
 const ATTEMPTS: u32 = 8;
@@ -89,6 +79,8 @@ pub(crate) struct Line<DB: Database> {
     made: Instant,
     /// Whether the server that answers must also take writes before it counts as back.
     must_write: AtomicBool,
+    /// Why the server did not let the last prober in, if it said so.
+    cause: Mutex<Option<String>>,
 }
 
 impl<DB: Database> Line<DB> {
@@ -113,16 +105,21 @@ impl<DB: Database> Line<DB> {
             asked: AtomicU64::new(0),
             made: Instant::now(),
             must_write: AtomicBool::new(false),
+            cause: Mutex::default(),
         }
     }
 }
 
 impl<DB: Database> Link<DB> {
-    /// Takes a pool whose server may not have been seen yet. A prober finds out, if there is a runtime; otherwise the
-    /// server is taken for connected until an operation says something else.
+    /// Takes a pool whose server may not have been seen yet.
+    ///
+    /// That of a pool of the store's own is about to be [reached](Self::reach). For one of the application's a prober
+    /// finds out, if there is a runtime; otherwise the server is taken for connected until an operation says something
+    /// else.
     pub(crate) fn new(line: Line<DB>) -> Self {
         let link = Self { line: Arc::new(line), prober: Task::default() };
-        if link.line.probe.is_none() || link.line.connections.pool().size() > 0 || !link.doubt() {
+        let seen = link.line.probe.is_none() || link.pool().size() > 0;
+        if seen || !link.line.connections.are_of_the_store() && !link.doubt() {
             link.line.status.connected();
         }
         link
@@ -162,7 +159,7 @@ impl<DB: Database> Link<DB> {
     async fn acquire(&self, deadline: Instant) -> Result<Lent<DB>> {
         if self.is_away() {
             self.doubt();
-            return Err(away());
+            return Err(self.away());
         }
         let mut acquire = pin!(self.line.connections.acquire());
         if self.line.probe.is_none() {
@@ -182,7 +179,7 @@ impl<DB: Database> Link<DB> {
         match select(pin!(timeout_at(deadline, acquire)), pin!(self.lost())).await {
             Either::Left((Ok(acquired), _)) => acquired.map_err(|error| self.learn(error)),
             Either::Left((Err(_), _)) => Err(self.no_connection()),
-            Either::Right(((), _)) => Err(away()),
+            Either::Right(((), _)) => Err(self.away()),
         }
     }
 
@@ -200,9 +197,15 @@ impl<DB: Database> Link<DB> {
 
     fn no_connection(&self) -> Error {
         let (pool, timeout) = (self.pool(), self.line.timeout);
-        if pool.size() < pool.options().get_max_connections() {
-            return Error::new(ErrorKind::Unavailable)
-                .hint(format!("no connection could be opened within {timeout:?}"));
+        let room = pool.size() < pool.options().get_max_connections();
+        if room && self.line.probe.is_none() {
+            let hint =
+                format!("the database is locked: no connection to it could be opened within {timeout:?}");
+            return Error::new(ErrorKind::Timeout).hint(hint);
+        }
+        if room || self.cause().is_some() {
+            let hint = format!("no connection could be opened within {timeout:?}");
+            return Error::new(ErrorKind::Unavailable).hint(self.with_cause(hint));
         }
         Error::new(ErrorKind::Timeout).hint(format!(
             "all {} connections of the pool were in use for {timeout:?}: raise its max_connections, or find what \
@@ -211,9 +214,32 @@ impl<DB: Database> Link<DB> {
         ))
     }
 
+    fn away(&self) -> Error {
+        let hint = "the server cannot be reached; it is looked for in the background, and `status` tells when it is back";
+        Error::new(ErrorKind::Unavailable).hint(self.with_cause(hint.to_owned()))
+    }
+
+    /// Adds what the server told the prober, if that was not let in.
+    fn with_cause(&self, hint: String) -> String {
+        match self.cause() {
+            Some(cause) => format!("{hint}; who connects is told: {cause}"),
+            None => hint,
+        }
+    }
+
+    fn cause(&self) -> Option<String> {
+        self.line.cause.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Classifies an error of the driver, and draws from it what there is to know about the server.
     fn learn(&self, error: sqlx::Error) -> Error {
-        self.note((self.line.classify)(error))
+        let timed_out = matches!(error, sqlx::Error::PoolTimedOut);
+        let error = self.note((self.line.classify)(error));
+        // The pool knows no more than that, and the file or the prober may.
+        if timed_out && (self.line.probe.is_none() || self.cause().is_some()) {
+            return self.no_connection();
+        }
+        error
     }
 
     fn note(&self, fault: Fault) -> Error {
@@ -402,127 +428,39 @@ impl<DB: Database> Drop for Lease<'_, DB> {
     }
 }
 
-/// Marks a line as being looked after, until it is dropped.
-struct Probing<DB: Database> {
-    line: Weak<Line<DB>>,
-    armed: bool,
-}
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use sqlx::{Sqlite, sqlite::SqlitePoolOptions};
 
-impl<DB: Database> Drop for Probing<DB> {
-    fn drop(&mut self) {
-        if let Some(line) = self.line.upgrade()
-            && self.armed
-        {
-            line.probing.store(false, SeqCst);
+    use super::*;
+    use crate::sql::general;
+
+    /// A link to a file as if that were a server.
+    fn link(of: fn(Pool<Sqlite>) -> Connections<Sqlite>) -> Link<Sqlite> {
+        let pool = SqlitePoolOptions::new().connect_lazy("sqlite::memory:");
+        let connections = of(pool.expect("an address of the test's own"));
+        let probe: Probe<Sqlite> = |_| Box::pin(async { Ok(true) });
+        let timeout = Duration::from_secs(20);
+        Link::new(Line::new(connections, "test", timeout, Preparing::Once, general, Some(probe)))
+    }
+
+    #[tokio::test]
+    async fn a_pool_of_the_stores_is_reached_without_a_prober() {
+        let link = link(Connections::of_the_store);
+        assert!(!link.line.probing.load(SeqCst));
+        assert_eq!(link.line.status.current(), Status::Connecting);
+        link.lease("connect").await.expect("it opens").end(Ok(Ok(()))).expect("nothing went wrong");
+        assert_eq!(link.line.status.current(), Status::Connected);
+        assert!(!link.line.probing.load(SeqCst));
+    }
+
+    #[tokio::test]
+    async fn the_server_of_a_pool_of_the_applications_is_looked_for_at_once() {
+        let link = link(Connections::of_the_application);
+        assert!(link.line.probing.load(SeqCst));
+        while link.line.probing.load(SeqCst) {
+            tokio::task::yield_now().await;
         }
+        assert_eq!(link.line.status.current(), Status::Connected);
     }
-}
-
-/// Looks whether the server is there, and stays until it is.
-async fn look_after<DB: Database>(mut probing: Probing<DB>) {
-    let (began, mut backoff) = (Instant::now(), Backoff::default());
-    loop {
-        let tried = Instant::now();
-        let Some(line) = probing.line.upgrade() else { return };
-        if line.answers().await {
-            line.tidy().await;
-            line.must_write.store(false, SeqCst);
-            line.status.connected();
-            line.asked.store(line.age(), Relaxed);
-            line.probing.store(false, SeqCst);
-            // An operation may have met a broken connection since the probe, and found this prober still at work.
-            let again = matches!(line.status.current(), Status::Disconnected { .. })
-                && !line.probing.swap(true, SeqCst);
-            if !again {
-                // The mark may be that of the next prober by now.
-                probing.armed = false;
-                return;
-            }
-        } else {
-            line.status.disconnected();
-        }
-        drop(line);
-        // From try to try, for each may have taken a while.
-        sleep_until((tried + backoff.next(began.elapsed())).max(Instant::now() + BREATH)).await;
-    }
-}
-
-impl<DB: Database> Line<DB> {
-    fn age(&self) -> u64 {
-        u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// How long the last answer to a prober is still good enough for who waits for a connection.
-    fn rest(&self) -> Duration {
-        match self.asked.load(Relaxed) {
-            0 => Duration::ZERO,
-            asked => RECENT.saturating_sub(Duration::from_millis(self.age().saturating_sub(asked))),
-        }
-    }
-
-    /// Asks the server over a connection of its own, and one of the pool if the server has none to give.
-    async fn answers(&self) -> bool {
-        let Some(probe) = self.probe else { return true };
-        let answers = self.answers.load(Relaxed);
-        // What has never been there may be slow to open the first of many connections.
-        let patience = match self.status.current() {
-            Status::Connecting => self.timeout.max(PROBE),
-            _ => (self.timeout / 2).max(PROBE),
-        };
-        let asked = timeout(patience, async {
-            let mut conn = self.connections.pool().connect_options().connect().await?;
-            let writes = probe(&mut conn).await?;
-            // Its goodbye is a courtesy that nobody has to wait for.
-            let _ = timeout(BREATH, conn.close()).await;
-            Ok(writes)
-        })
-        .await;
-        match asked {
-            Ok(Ok(writes)) => writes || !self.must_write.load(SeqCst),
-            Ok(Err(error)) => match (self.classify)(error) {
-                // Too many connections, say: those that are open may well work.
-                Fault { tells: Tells::Doubt, .. } => self.has_one_that_works().await,
-                // A refusal is an answer: let the operations tell it to their callers.
-                Fault { tells: Tells::Nothing | Tells::RolledBack, .. } => true,
-                Fault { tells: Tells::Outage | Tells::ReadOnly, .. } => false,
-            },
-            // It may only be busy: a new connection is dear to some servers.
-            Err(_) => self.answers.load(Relaxed) != answers,
-        }
-    }
-
-    /// Tries a connection that is open. If all of those are in use, their users find out.
-    async fn has_one_that_works(&self) -> bool {
-        match self.connections.try_acquire() {
-            Some(conn) => self.test(conn).await,
-            None => self.connections.pool().size() > 0,
-        }
-    }
-
-    /// Throws out what an outage left in the pool, so that no operation is given a broken connection.
-    async fn tidy(&self) {
-        let mut idle = Vec::new();
-        while let Some(conn) = self.connections.try_acquire() {
-            idle.push(conn);
-        }
-        join_all(idle.into_iter().map(|conn| self.test(conn))).await;
-    }
-
-    /// Returns a connection to the pool if it works, and closes it if not.
-    async fn test(&self, mut conn: Lent<DB>) -> bool {
-        let Some(probe) = self.probe else { return true };
-        let works = match timeout(PROBE / 2, probe(&mut conn)).await {
-            Ok(Ok(writes)) => writes || !self.must_write.load(SeqCst),
-            _ => false,
-        };
-        if !works {
-            drop(conn.detach());
-        }
-        works
-    }
-}
-
-fn away() -> Error {
-    Error::new(ErrorKind::Unavailable)
-        .hint("the server cannot be reached; it is looked for in the background, and `status` tells when it is back")
 }

@@ -8,6 +8,10 @@ use super::Sql;
 /// PostgreSQL takes.
 const MAX_LEN: usize = 48;
 
+/// How the names of a table's companions and indexes end, those that a database makes by itself included. A table with
+/// such a name could be another store's companion, which `CREATE … IF NOT EXISTS` takes for the one it is to make.
+const COMPANIONS: [&str; 5] = ["_users", "_schema", "_by_user", "_by_end", "_pkey"];
+
 /// How a dialect quotes a name.
 #[allow(dead_code)] // One alone has no use for the other's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +41,23 @@ impl Names {
             check("schema", schema)?;
         }
         Ok(Self { table: table.to_owned(), schema: schema.map(ToOwned::to_owned), quote })
+    }
+
+    /// As [`new`](Self::new), for a table of ours, which has companions.
+    ///
+    /// # Errors
+    /// Also for a name that another table's companion may have.
+    pub(crate) fn with_companions(table: &str, schema: Option<&str>, quote: Quote) -> Result<Self> {
+        let names = Self::new(table, schema, quote)?;
+        // In any case of its letters, since some databases do not tell them apart.
+        let lower = table.to_ascii_lowercase();
+        match COMPANIONS.iter().find(|companion| lower.ends_with(*companion)) {
+            None => Ok(names),
+            Some(companion) => Err(Error::config(
+                "table",
+                format!("must not end in {companion}: that is how a table beside another store's is called"),
+            )),
+        }
     }
 
     /// Returns the table's name as it was given.
@@ -139,6 +160,22 @@ mod tests {
                 assert!(name.len() < 3 || !error.to_string().contains(name), "{error}");
             }
         }
+    }
+
+    #[test]
+    fn names_that_companions_of_another_table_have_are_refused() {
+        for name in
+            ["a_users", "a_schema", "A_USERS", "_users", "a_users_by_user", "a_by_end", "a_users_pkey"]
+        {
+            let error = Names::with_companions(name, None, Quote::Double).expect_err(name);
+            assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("table")), "{name}");
+            // A table of somebody else's has no companions.
+            Names::new(name, None, Quote::Double).expect(name);
+        }
+        for name in ["users", "schema", "a_users_2", "a_usersx"] {
+            Names::with_companions(name, Some("a_users"), Quote::Double).expect(name);
+        }
+        Names::with_companions("a b", None, Quote::Double).expect_err("and all that is refused anyway");
     }
 
     #[test]

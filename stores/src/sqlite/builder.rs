@@ -43,13 +43,16 @@ impl SqliteStoreBuilder {
 
     /// Names the table: 1 to 48 ASCII letters, digits and underscores, no digit first. `cloakroom_sessions` by default.
     ///
-    /// The tables beside it have the same name with `_users` and `_schema` at the end.
+    /// The tables beside it have the same name with `_users` and `_schema` at the end. So no name may end like that, nor
+    /// like one of their indexes: `_by_end`, `_by_user`, `_pkey`. Names that begin with `sqlite_` are SQLite's.
     pub fn table(mut self, table: impl Into<String>) -> Self {
         self.table = Some(table.into());
         self
     }
 
-    /// How long an operation waits for a connection, and then for writers of other processes. 2 seconds by default.
+    /// How long an operation waits at each place where it may have to: a write for its turn among the writers of this
+    /// process, then for a connection, then for the lock of the file, which another process may hold. One that is
+    /// unlucky with all of them takes three times as long. 2 seconds by default.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -108,7 +111,11 @@ impl SqliteStoreBuilder {
         if self.max_connections == 0 {
             return Err(Error::config("max_connections", "must be at least 1"));
         }
-        Names::new(self.table.as_deref().unwrap_or(schema::TABLE), None, Quote::Double)
+        let table = self.table.as_deref().unwrap_or(schema::TABLE);
+        if table.to_ascii_lowercase().starts_with("sqlite_") {
+            return Err(Error::config("table", "must not begin with sqlite_: such names are SQLite's own"));
+        }
+        Names::with_companions(table, None, Quote::Double)
     }
 }
 

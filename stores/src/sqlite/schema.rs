@@ -160,13 +160,15 @@ pub(super) fn make_file(path: &Path) {
 /// Puts the file into WAL mode, which it then stays in.
 ///
 /// The switch needs the file for itself, and SQLite does not wait for that: when many processes start at once, each
-/// tries again until one has done it.
+/// tries again until one has done it, and as long as an operation may take at most.
 pub(super) async fn switch_to_wal(inner: &Inner) -> Result<()> {
+    let mut deadline = None;
     loop {
         let mut lease = inner.link.lease("connect").await?;
         let switched =
             sqlx::query_scalar::<_, String>("PRAGMA journal_mode = WAL").fetch_one(lease.conn()).await;
-        let deadline = lease.deadline;
+        // That of the first try: each lease has another one.
+        let deadline = *deadline.get_or_insert(lease.deadline);
         match lease.end(Ok(switched)) {
             Ok(mode) if mode == "wal" => return Ok(()),
             Ok(_) => {
@@ -251,4 +253,30 @@ async fn clear_page(
     query(&sql.clear_rest).bind(from).bind(to).execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(live.rows_affected())
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Connection;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_clock_goes_on_after_the_year_2038() {
+        let mut conn = SqliteConnection::connect("sqlite::memory:").await.expect("a database in memory");
+        for (time, millis) in [
+            ("2038-01-19 03:14:07.999", 2_147_483_647_999_i64),
+            ("2038-01-19 03:14:08.000", 2_147_483_648_000),
+            ("2100-01-01 00:00:00.000", 4_102_444_800_000),
+            ("2300-01-01 00:00:00.001", 10_413_792_000_001),
+        ] {
+            let clock = NOW.replace("'now'", &format!("'{time}'"));
+            assert_ne!(clock, NOW);
+            let now: i64 = sqlx::query_scalar(AssertSqlSafe(format!("SELECT {clock}")))
+                .fetch_one(&mut conn)
+                .await
+                .expect("a number");
+            assert_eq!(now, millis, "{time}");
+        }
+    }
 }

@@ -2,3 +2,4 @@
 
 pub(crate) mod place;
 pub(crate) mod shared;
+pub(crate) mod sweeping;

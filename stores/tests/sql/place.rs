@@ -1,5 +1,7 @@
 //! A database of its own for one test, and what the tests of all SQL stores ask of it.
 
+use std::time::Duration;
+
 use cloakroom::{AdminStore, AtomicStore, IndexedStore, Key, Result, Store, Ttl};
 
 /// An hour: longer than any test.
@@ -21,6 +23,11 @@ pub(crate) trait Place: Send + Sync + Sized + 'static {
 
     /// Connects to it; makes no tables.
     async fn open(&self, table: &str) -> Result<Self::Store>;
+
+    /// As [`open`](Self::open), with a background task that sweeps so often.
+    async fn open_sweeping(&self, table: &str, every: Duration) -> Self::Store;
+
+    fn stop_sweeping(store: &Self::Store);
 
     async fn migrate(store: &Self::Store) -> Result<()>;
 

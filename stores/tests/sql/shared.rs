@@ -1,8 +1,6 @@
-//! What every SQL store must do besides the contract: names, tables, versions, sweeping beside writers.
+//! What every SQL store must do besides the contract: names, tables, versions, times.
 
-use std::{sync::Arc, time::Duration};
-
-use cloakroom::{AdminStore, AtomicStore, Bytes, ErrorKind, IndexedStore, Store, Ttl};
+use cloakroom::{AdminStore, AtomicStore, Bytes, ErrorKind, IndexedStore, Store};
 use futures_util::future::join_all;
 
 use super::place::{LONG, Place, key};
@@ -19,6 +17,17 @@ pub(crate) async fn keywords_and_upper_case_are_names_like_others(place: &impl P
 
 pub(crate) async fn a_hostile_name_is_refused_before_anything_is_done(place: &impl Place) {
     for table in ["s\"; drop table x; --", "s`; drop table x; --", "s'; drop table x; --", "a.b", "", "a\0"] {
+        let error = place.open(table).await.map(drop).unwrap_err();
+        assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("table")), "{table}");
+    }
+}
+
+pub(crate) async fn a_name_of_another_stores_companion_is_refused(place: &impl Place) {
+    let store = place.table("a").await;
+    store.set(&key("a"), "value".into(), LONG).await.unwrap();
+    store.bind(&key("a"), "ada", LONG).await.unwrap();
+    // Its tables would be found there, and be swept and cleared.
+    for table in ["a_users", "a_schema", "A_Users", "a_users_by_user", "a_pkey"] {
         let error = place.open(table).await.map(drop).unwrap_err();
         assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("table")), "{table}");
     }
@@ -106,64 +115,6 @@ pub(crate) async fn times_are_milliseconds_of_the_right_clock_and_go_beyond_2038
     }
 }
 
-pub(crate) async fn a_sweep_takes_stale_bindings_after_a_minute_and_no_others(place: &impl Place) {
-    let store = place.table("stale").await;
-    store.set(&key("live"), "value".into(), LONG).await.unwrap();
-    for name in ["live", "stale"] {
-        store.bind(&key(name), "ada", LONG).await.unwrap();
-    }
-    place.run("UPDATE stale_users SET bound_at = 1000").await;
-    store.bind(&key("ended"), "ada", LONG).await.unwrap();
-    place.run("UPDATE stale_users SET expires_at = 1000 WHERE bound_at > 1000").await;
-    store.bind(&key("waiting"), "ada", LONG).await.unwrap();
-    // Page after page; the second round begins anew.
-    for _ in 0..4 {
-        assert_eq!(store.sweep(10).await.unwrap(), 0);
-    }
-    assert_eq!(place.number("SELECT count(*) FROM stale_users").await, 2);
-    store.set(&key("waiting"), "value".into(), LONG).await.unwrap();
-    assert_eq!(store.keys_of("ada").await.unwrap().len(), 2);
-}
-
-pub(crate) async fn a_sweep_beside_writers_deletes_what_is_over_and_nothing_else<P: Place>(place: &P) {
-    const ROWS: u64 = 3000;
-    let store = place.table("many").await;
-    for (word, end) in [("over", "1000"), ("live", "4102444800000")] {
-        let rows = ROWS.to_string();
-        place.run(&P::FILL.replace("{rows}", &rows).replace("{word}", word).replace("{end}", end)).await;
-    }
-    let write = async {
-        for number in (1..=ROWS).step_by(30) {
-            // Short lives become long ones, values change, and keys whose time is over come back to life.
-            let live = key(&format!("live-{number}"));
-            assert!(store.touch(&live, Ttl::from_secs(1000)).await.unwrap());
-            store.set(&live, "changed".into(), LONG).await.unwrap();
-            let over = key(&format!("over-{number}"));
-            assert!(store.create(&over, "again".into(), LONG).await.unwrap());
-        }
-    };
-    let sweep = async {
-        let mut swept = 0;
-        loop {
-            let some = store.sweep(200).await.unwrap();
-            swept += some;
-            if some == 0 {
-                return swept;
-            }
-        }
-    };
-    let (_, first) = futures_util::join!(write, sweep);
-    let rest = store.sweep(u32::MAX).await.unwrap();
-    let again = ROWS.div_ceil(30);
-    assert!((ROWS - again..=ROWS).contains(&(first + rest)), "swept {first} and {rest}");
-    assert_eq!(store.len().await.unwrap(), ROWS + again);
-    assert_eq!(place.number("SELECT count(*) FROM many").await, i64::try_from(ROWS + again).unwrap());
-    for number in (1..=ROWS).step_by(30) {
-        let again = store.get(&key(&format!("over-{number}"))).await.unwrap();
-        assert_eq!(again.as_deref(), Some(&b"again"[..]));
-    }
-}
-
 /// Every byte, and more of them than fit into a page.
 pub(crate) async fn a_value_with_every_byte_comes_back_and_compares(place: &impl Place) {
     let store = place.table("bytes").await;
@@ -179,27 +130,13 @@ pub(crate) async fn a_value_with_every_byte_comes_back_and_compares(place: &impl
     assert_eq!(store.get(&key("a")).await.unwrap().as_deref(), Some(&b"\0"[..]));
 }
 
-/// The background task takes out what is over; `store` sweeps often.
-pub(crate) async fn is_swept_by_itself<P: Place>(place: &P, table: &str, store: P::Store) {
-    P::migrate(&store).await.unwrap();
-    store.set(&key("a"), "value".into(), Ttl::MIN).await.unwrap();
-    let store = Arc::new(store);
-    for _ in 0..200 {
-        store.get(&key("a")).await.unwrap();
-        if place.number(&format!("SELECT count(*) FROM {table}")).await == 0 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("the row is still there");
-}
-
 /// Writes a test for each function here that takes a place.
 macro_rules! sql_tests {
     ($place:ty) => {
-        $crate::sql::shared::sql_tests! { @each $place [
+        $crate::sql::shared::sql_tests! { @each $place, shared [
             keywords_and_upper_case_are_names_like_others
             a_hostile_name_is_refused_before_anything_is_done
+            a_name_of_another_stores_companion_is_refused
             without_its_table_a_store_says_how_to_make_it
             two_stores_with_tables_of_their_own_share_a_database
             what_ddl_prints_makes_tables_that_work
@@ -208,16 +145,22 @@ macro_rules! sql_tests {
             the_tables_of_a_newer_version_are_refused
             thirty_two_migrations_at_once_all_succeed
             times_are_milliseconds_of_the_right_clock_and_go_beyond_2038
-            a_sweep_takes_stale_bindings_after_a_minute_and_no_others
-            a_sweep_beside_writers_deletes_what_is_over_and_nothing_else
             a_value_with_every_byte_comes_back_and_compares
         ] }
+        $crate::sql::shared::sql_tests! { @each $place, sweeping [
+            a_sweep_takes_stale_bindings_after_a_minute_and_no_others
+            a_sweep_beside_writers_deletes_what_is_over_and_nothing_else
+            a_sweep_takes_no_more_than_it_is_told_and_goes_on_where_it_ended
+            sweeps_at_the_same_time_share_the_work
+            every_operation_sees_to_it_that_the_background_task_sweeps
+            a_store_that_is_told_to_stop_sweeping_does
+        ] }
     };
-    (@each $place:ty [$($name:ident)*]) => {$(
+    (@each $place:ty, $file:ident [$($name:ident)*]) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
             let place = <$place as $crate::sql::place::Place>::make().await;
-            $crate::sql::shared::$name(&place).await;
+            $crate::sql::$file::$name(&place).await;
         }
     )*};
 }
