@@ -99,6 +99,17 @@ impl<DB: Database> Connections<DB> {
         (self.pool.size() as usize).saturating_sub(self.asking.load(SeqCst))
     }
 
+    /// Returns a connection that was in use a moment ago, unless others wait for one.
+    pub(crate) fn at_hand(&self) -> Option<Lent<DB>> {
+        let at_hand = self.at_hand.as_ref()?;
+        let permit = Arc::clone(&at_hand.permits).try_acquire_owned().ok()?;
+        if self.is_closed(at_hand) {
+            return None;
+        }
+        let lent = at_hand.pop()?;
+        Some(Lent { permit: Some(permit), ..lent })
+    }
+
     /// Waits for a connection, in turn.
     pub(crate) async fn acquire(&self) -> sqlx::Result<Lent<DB>> {
         let Some(at_hand) = &self.at_hand else {

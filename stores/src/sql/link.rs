@@ -161,6 +161,14 @@ impl<DB: Database> Link<DB> {
             self.doubt();
             return Err(self.away());
         }
+        if let Some(lent) = self.line.connections.at_hand() {
+            return Ok(lent);
+        }
+        // Boxed: the driver's room to open a connection is up to 36 KB, which every operation would carry and copy.
+        Box::pin(self.acquire_in_turn(deadline)).await
+    }
+
+    async fn acquire_in_turn(&self, deadline: Instant) -> Result<Lent<DB>> {
         let mut acquire = pin!(self.line.connections.acquire());
         if self.line.probe.is_none() {
             return match timeout_at(deadline, acquire).await {
@@ -298,13 +306,13 @@ where
                 Preparing::Once => timeout_at(deadline, Answer::read(conn.fetch_many(query))).await,
                 #[cfg(feature = "postgres")]
                 Preparing::EachTime => {
-                    timeout_at(deadline, async {
+                    let in_transaction = async {
                         let mut transaction = conn.begin().await?;
                         let answer = Answer::read(transaction.fetch_many(query.persistent(false))).await?;
                         transaction.commit().await?;
                         Ok(answer)
-                    })
-                    .await
+                    };
+                    timeout_at(deadline, Box::pin(in_transaction)).await
                 }
             };
             attempts += 1;
