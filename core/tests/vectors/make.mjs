@@ -16,15 +16,18 @@ const require = createRequire(resolve(process.env.NODE_PATH || 'node_modules', '
 const Koa = require('koa'); const generic = require('koa-generic-session')
 const koaSession = require('koa-session').default || require('koa-session').createSession; const express = require('express'); const expressSession = require('express-session')
 const ID = 'ShAK2lyZHmzqINFmj32LqoG7PkHdtldy'
+const OWN = '0123456789abcdef0123456789abcdef01234567'
 
 /** Requests each path in turn with the cookies so far, and returns what was set each time. */
-async function visit (listener, paths) {
+async function visit (listener, paths, secure) {
+  // A proxy in front speaks TLS where cookies are to be secure, for else the packages refuse to set them.
+  const proxied = secure ? { 'x-forwarded-proto': 'https' } : {}
   const server = http.createServer(listener).listen(0)
   const jar = {}; const answers = []
   for (const path of paths) {
     const cookie = Object.entries(jar).map(([name, value]) => `${name}=${value}`).join('; ')
     const got = await new Promise((resolve, reject) => {
-      http.get({ port: server.address().port, path, headers: { cookie } }, r => { r.resume(); r.on('end', () => resolve(r)) }).on('error', reject)
+      http.get({ port: server.address().port, path, headers: { cookie, ...proxied } }, r => { r.resume(); r.on('end', () => resolve(r)) }).on('error', reject)
     })
     if (got.statusCode >= 400) throw new Error(`${path}: ${got.statusCode}`)
     const set = got.headers['set-cookie'] || []
@@ -59,7 +62,7 @@ async function koa (options, paths, keys = ['keys', 'keykeys']) {
     if (ctx.path === '/logout') ctx.session = null
     ctx.body = ''
   })
-  const answers = await visit(app.callback(), paths)
+  const answers = await visit(app.callback(), paths, options.cookie?.secure)
   return { options, keys, answers, log: store.log }
 }
 
@@ -80,13 +83,13 @@ async function expressApp (options, paths, secret = ['s3cret', 'old']) {
     if (req.path === '/logout') return req.session.destroy(() => res.end())
     res.end()
   })
-  const answers = await visit(app, paths)
+  const answers = await visit(app, paths, options.cookie?.secure)
   return { options, secret, answers, log: store.log }
 }
 
 async function koaCookie (options, paths, keys = ['keys', 'keykeys']) {
   const app = new Koa()
-  app.keys = keys
+  app.keys = keys; app.proxy = true
   app.use(koaSession(options, app))
   app.use(ctx => {
     if (ctx.path === '/inc') ctx.session.n = (ctx.session.n || 0) + 1
@@ -94,31 +97,52 @@ async function koaCookie (options, paths, keys = ['keys', 'keykeys']) {
     if (ctx.path === '/logout') ctx.session = null
     ctx.body = ''
   })
-  return { options, keys, answers: await visit(app.callback(), paths) }
+  return { options, keys, answers: await visit(app.callback(), paths, options.secure) }
 }
 
 const all = ['/inc', '/read', '/inc', '/odd', '/logout']
+const some = ['/inc', '/read', '/inc', '/logout']
+const strict = { secure: true, sameSite: 'strict', maxAge: 3600000 }
+const cross = { secure: true, sameSite: 'none', partitioned: true, maxAge: 3600000 }
+const dated = { maxAge: 3600000, expires: new Date(NOW + 7200000) }
 const vectors = {
   now: NOW,
   id: ID,
+  own: OWN,
   koa: {
     default: await koa({}, all),
     browser: await koa({ cookie: { maxAge: null } }, all),
     shared: await koa({ cookie: { sameSite: 'lax', domain: 'example.com', maxAge: 3600000 } }, all),
     path: await koa({ key: 'shop.sid', prefix: 'shop:', cookie: { path: '/', httpOnly: false, maxAge: 1500 } }, all),
-    rolling: await koa({ rolling: true }, ['/inc', '/read'])
+    rolling: await koa({ rolling: true }, ['/inc', '/read']),
+    strict: await koa({ cookie: strict }, some),
+    cross: await koa({ cookie: cross }, some),
+    dated: await koa({ cookie: dated }, some),
+    ttl: await koa({ ttl: 3600000 }, some),
+    ttl_by: await koa({ ttl: session => session.n * 60000 }, some),
+    empty: await koa({ allowEmpty: true }, ['/read', '/read', '/inc']),
+    ids: await koa({ genSid: () => OWN }, some)
   },
   express: {
     default: await expressApp({}, all),
     lasting: await expressApp({ cookie: { maxAge: 3600000 } }, all),
     shared: await expressApp({ name: 'shop', cookie: { maxAge: 3600000, domain: 'example.com', sameSite: 'lax', httpOnly: false } }, all),
-    rolling: await expressApp({ rolling: true, cookie: { maxAge: 3600000 } }, ['/inc', '/read'])
+    rolling: await expressApp({ rolling: true, cookie: { maxAge: 3600000 } }, ['/inc', '/read']),
+    strict: await expressApp({ proxy: true, cookie: strict }, some),
+    cross: await expressApp({ proxy: true, cookie: cross }, some),
+    priority: await expressApp({ cookie: { maxAge: 3600000, priority: 'high' } }, some),
+    dated: await expressApp({ cookie: dated }, some),
+    empty: await expressApp({ saveUninitialized: true }, ['/read', '/read', '/inc']),
+    ids: await expressApp({ genid: () => OWN }, some)
   },
   koa_session: {
     default: await koaCookie({ maxAge: 86400000 }, all),
     browser: await koaCookie({ maxAge: 'session' }, all),
     shared: await koaCookie({ key: 'shop.sess', maxAge: 3600000, domain: 'example.com', sameSite: 'lax' }, all),
-    rolling: await koaCookie({ maxAge: 3600000, rolling: true }, ['/inc', '/read'])
+    rolling: await koaCookie({ maxAge: 3600000, rolling: true }, ['/inc', '/read']),
+    unset: await koaCookie({}, some),
+    strict: await koaCookie({ ...strict }, some),
+    cross: await koaCookie({ ...cross }, some)
   }
 }
 console.log(JSON.stringify(vectors, null, 1))

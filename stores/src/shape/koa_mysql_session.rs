@@ -16,7 +16,7 @@ use super::json::json;
 use crate::{
     mysql::{NOW, classify, open_pool, probe},
     sql::{Connections, Line, Link, Names, Preparing, Quote, Sql, TIMEOUT, check_times},
-    sweep::{EVERY, MOST, More, Sweep, Sweeper},
+    sweep::{MOST, More, Sweep, Sweeper},
 };
 
 /// The name of this store in errors.
@@ -76,8 +76,9 @@ const CHECK: &str = "SELECT (SELECT CAST(character_octet_length AS SIGNED) FROM 
 /// `expires bigint`, `data text`. It goes with the profile of Koa, whose keys stand there whole.
 ///
 /// It is strict: it compares and swaps on the text of the JSON, in one statement; a second one reads the latest text if
-/// it did not fit. Node's own writes compare nothing. A row that has ended is absent here, by the server's clock, and is
-/// deleted in the background; koa-mysql-session itself reads it for ever, and never deletes one.
+/// it did not fit. Node's own writes compare nothing. A row that has ended is absent here, by the server's clock;
+/// koa-mysql-session itself reads it for ever, and never deletes one. The row of a session whose cookie ends with the
+/// browser says that it ends after 45 minutes, unless koa-generic-session is given a `ttl`.
 ///
 /// ```no_run
 /// use cloakroom::shape::KoaMysqlSession;
@@ -121,7 +122,7 @@ struct Statements {
 impl KoaMysqlSession {
     /// Starts a store over the table of a Node program.
     pub const fn builder() -> KoaMysqlSessionBuilder {
-        KoaMysqlSessionBuilder { table: None, max_connections: 10, sweep_every: Some(EVERY) }
+        KoaMysqlSessionBuilder { table: None, max_connections: 10, sweep_every: None }
     }
 }
 
@@ -148,7 +149,8 @@ impl KoaMysqlSessionBuilder {
         self
     }
 
-    /// How often rows that have ended are deleted, on average; `None` for never. Every 5 minutes by default.
+    /// How often rows that have ended are deleted, on average; `None` for never, which is the default: Node reads such
+    /// rows for ever, so who has one would be logged out there. Give a time when Node is gone.
     ///
     /// The table has no index on their end, so each time all rows are looked at.
     pub fn sweep_every(mut self, every: impl Into<Option<Duration>>) -> Self {

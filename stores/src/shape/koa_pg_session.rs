@@ -14,7 +14,9 @@ const LAYOUT: Layout =
 /// `expiry timestamp`. It goes with the profile of Koa, whose keys stand there whole.
 ///
 /// It is strict: it compares and swaps on the text of the JSON, in one statement. Node's own writes compare nothing. A
-/// row that has ended is absent here; koa-pg-session itself reads it until it is deleted.
+/// row that has ended is absent here; koa-pg-session itself reads it until it deletes it. The row of a
+/// session whose cookie ends with the browser says that it ends after 45 minutes, unless koa-generic-session is given a
+/// `ttl`.
 ///
 /// The time zone and the limits are those of [`ConnectPgSimple`](super::ConnectPgSimple).
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@ use super::json::json;
 use crate::{
     sql::{Connections, Line, Link, Names, Preparing, Quote, Sql, TIMEOUT, check_times},
     sqlite::{NOW, Writers, classify, options},
-    sweep::{EVERY, More, Sweep, Sweeper},
+    sweep::{More, Sweep, Sweeper},
 };
 
 /// The name of this store in errors.
@@ -104,7 +104,7 @@ struct Statements {
 impl KoaSqlite3Session {
     /// Starts a store over the table of a Node program.
     pub const fn builder() -> KoaSqlite3SessionBuilder {
-        KoaSqlite3SessionBuilder { table: None, max_connections: 10, sweep_every: Some(EVERY) }
+        KoaSqlite3SessionBuilder { table: None, max_connections: 10, sweep_every: None }
     }
 }
 
@@ -131,7 +131,8 @@ impl KoaSqlite3SessionBuilder {
         self
     }
 
-    /// How often rows that have ended are deleted, on average; `None` for never. Every 5 minutes by default.
+    /// How often rows that have ended are deleted, on average; `None` for never, which is the default: the Node program
+    /// deletes them itself while it runs, every 15 minutes. Give a time when Node is gone.
     pub fn sweep_every(mut self, every: impl Into<Option<Duration>>) -> Self {
         self.sweep_every = every.into();
         self

@@ -13,7 +13,7 @@ use sqlx::{
 use crate::{
     postgres::{classify, options, pool_options, probe},
     sql::{Connections, Line, Link, Names, Preparing, Quote, Sql, TIMEOUT, check_times},
-    sweep::{EVERY, More, Sweep, Sweeper},
+    sweep::{More, Sweep, Sweeper},
 };
 
 /// The largest value, in bytes: more would not be parsed within the deadline of an operation.
@@ -117,15 +117,7 @@ pub struct PostgresShapeBuilder<S> {
 
 impl<S> PostgresShapeBuilder<S> {
     pub(super) fn new(layout: &'static Layout, time_zone: String, make: fn(Arc<Table>) -> S) -> Self {
-        Self {
-            layout,
-            make,
-            schema: None,
-            table: None,
-            time_zone,
-            max_connections: 10,
-            sweep_every: Some(EVERY),
-        }
+        Self { layout, make, schema: None, table: None, time_zone, max_connections: 10, sweep_every: None }
     }
 
     /// Names the schema: 1 to 48 ASCII letters, digits and underscores. By default the first of the `search_path`.
@@ -146,7 +138,13 @@ impl<S> PostgresShapeBuilder<S> {
         self
     }
 
-    /// How often rows that have ended are deleted, on average; `None` for never. Every 5 minutes by default.
+    /// How often rows that have ended are deleted, on average; `None` for never, which is the default: the Node program
+    /// deletes them itself while it runs, every 15 minutes (connect-pg-simple) or 45 (koa-pg-session). Give a time when
+    /// Node is gone.
+    ///
+    /// # Risk
+    /// Whether a row has ended is read in the time zone of this builder. If that is not the zone of Node's connections
+    /// but one that is ahead of it, live sessions look ended for so many hours, and this deletes them.
     pub fn sweep_every(mut self, every: impl Into<Option<Duration>>) -> Self {
         self.sweep_every = every.into();
         self

@@ -113,7 +113,13 @@ async fn migrate(kind: &'static Kind) -> String {
     }
     let mut record = format!(
         "{}, {VISITORS} visitors, each counting its own clicks in its session\n\n{:<34}{:>9}{:>9}{:>9}{:>9}{:>9}\n",
-        kind.program, "", "to Node", "to Rust", "errors", "logouts", "lost"
+        kind.format.program(),
+        "",
+        "to Node",
+        "to Rust",
+        "errors",
+        "logouts",
+        "lost"
     );
     let mut note = |line: String| writeln!(record, "{line}").unwrap();
     note(load.phase("Node alone", 0).await);

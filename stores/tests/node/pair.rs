@@ -2,30 +2,47 @@
 
 use std::{
     process,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
-use cloakroom::{Profile, RedisStore, SessionLayer, Store};
-use cloakroom_conformance::{Running, Server};
+use cloakroom::{Expiry, Express, Key, Koa, Profile, SessionLayer, Store};
 
-use crate::{app::App, browser::Browser, program::Program};
+use crate::{
+    app::App,
+    browser::Browser,
+    home::{Home, Later},
+    program::Program,
+};
 
 /// The secrets of both sides unless a test says otherwise.
 pub(crate) const SECRETS: &[&str] = &["keys", "keykeys"];
 
 /// What Node program and profile belong together, and where their rows are.
 pub(crate) struct Kind {
-    pub(crate) program: &'static str,
-    /// What the Node store puts before ids, behind the prefix of the test.
+    pub(crate) format: Format,
+    /// What the Node program calls the store.
+    pub(crate) store: &'static str,
+    /// What stands before ids there.
     pub(crate) prefix: &'static str,
-    pub(crate) profile: fn(&[&str]) -> Profile,
+    /// Takes a place of this name on the tests' server.
+    pub(crate) home: fn(String) -> Later<Home>,
+}
+
+/// What the two sides agree on beside the store.
+#[derive(Clone, Copy)]
+pub(crate) enum Format {
+    Koa,
+    Express,
 }
 
 /// A place that both sides keep their sessions in.
 pub(crate) struct Place {
     kind: &'static Kind,
-    server: Running,
-    prefix: String,
+    home: Home,
 }
 
 /// Both sides, under way.
@@ -34,33 +51,59 @@ pub(crate) struct Pair {
     pub(crate) rust: App,
 }
 
-impl Place {
-    /// Takes a prefix of its own on the Redis server of the tests.
-    pub(crate) async fn new(kind: &'static Kind) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let server = Server::redis().start().await.unwrap();
-        let prefix = format!("node-{}-{}:", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        Self { kind, server, prefix }
+impl Format {
+    /// Returns the name of the program.
+    pub(crate) const fn program(self) -> &'static str {
+        match self {
+            Self::Koa => "koa",
+            Self::Express => "express",
+        }
     }
 
-    /// Starts the Node side with these secrets.
+    /// Returns a layer that is configured as the program is.
+    fn layer(self, store: impl Store, prefix: &str, secrets: &[&str]) -> SessionLayer {
+        let layer = SessionLayer::new(store);
+        let layer = match self {
+            // A day, which is the default of both.
+            Self::Koa => layer.profile(Koa::new(secrets).prefix(prefix).into()),
+            Self::Express => {
+                let profile: Profile = Express::new(secrets).prefix(prefix).into();
+                let cookie = profile.default_cookie().lasting();
+                layer.profile(profile).cookie(cookie).expiry(Expiry::idle(Duration::from_secs(3600)))
+            }
+        };
+        layer.build().unwrap()
+    }
+
+    /// Returns the id in a header with cookies.
+    fn id(self, cookies: &str) -> &str {
+        let (before, after) = match self {
+            Self::Koa => ("koa.sid=", ';'),
+            Self::Express => ("connect.sid=s%3A", '.'),
+        };
+        cookies.split_once(before).and_then(|(_, rest)| rest.split(after).next()).expect("a session cookie")
+    }
+}
+
+impl Place {
+    /// Takes a place of its own on the server of the tests.
+    pub(crate) async fn new(kind: &'static Kind) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("node_{}_{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        Self { kind, home: (kind.home)(name).await }
+    }
+
+    /// Starts the Node side with these secrets. It makes the table, if there is one to make, before it listens.
     pub(crate) fn node(&self, secrets: &[&str]) -> Program {
-        let prefix = format!("{}{}", self.prefix, self.kind.prefix);
-        Program::start(
-            self.kind.program,
-            &[
-                ("REDIS_URL", self.server.url()),
-                ("PREFIX", &prefix),
-                ("STORE", "redis"),
-                ("SECRETS", &secrets.join(",")),
-            ],
-        )
+        let (prefix, secrets) = (format!("{}{}", self.home.prefix, self.kind.prefix), secrets.join(","));
+        let mut environment = vec![("STORE", self.kind.store), ("PREFIX", &prefix), ("SECRETS", &secrets)];
+        environment.extend(self.home.environment.iter().map(|(name, value)| (*name, value.as_str())));
+        Program::start(self.kind.format.program(), &environment)
     }
 
     /// Starts the Rust side with these secrets.
     pub(crate) async fn rust(&self, secrets: &[&str]) -> App {
-        let layer = SessionLayer::new(self.store().await).profile((self.kind.profile)(secrets));
-        App::start(layer.build().unwrap()).await
+        App::start(self.kind.format.layer(self.store().await, self.kind.prefix, secrets)).await
     }
 
     /// Starts both sides with the usual secrets.
@@ -69,17 +112,14 @@ impl Place {
     }
 
     /// Returns the store as the Rust side sees it.
-    pub(crate) async fn store(&self) -> RedisStore {
-        RedisStore::builder().prefix(&self.prefix).connect(self.server.url()).await.unwrap()
+    pub(crate) async fn store(&self) -> Arc<dyn Store> {
+        self.home.open().await
     }
 
-    /// Returns the key of the only session there is.
-    pub(crate) async fn only_key(&self) -> cloakroom::Key {
-        use futures_util::TryStreamExt as _;
-        let store = self.store().await;
-        let keys: Vec<_> = store.as_admin().unwrap().scan().try_collect().await.unwrap();
-        assert_eq!(keys.len(), 1, "one session, and nothing else");
-        keys[0].clone()
+    /// Returns the key of a browser's session in that store.
+    pub(crate) fn key(&self, browser: &Browser) -> Key {
+        let cookies = browser.cookies();
+        Key::new(format!("{}{}", self.kind.prefix, self.kind.format.id(&cookies))).unwrap()
     }
 }
 

@@ -31,31 +31,7 @@ fn row(n: u32) -> Bytes {
 
 #[tokio::test]
 async fn the_end_is_written_and_read_in_the_zone_of_the_node_program() {
-    let server = Server::postgres().private().start().await.unwrap();
-    let url = server.url();
-    for (zone, name) in
-        [("UTC", "zone_utc"), ("Asia/Tokyo", "zone_tokyo"), ("America/St_Johns", "zone_st_johns")]
-    {
-        let store = open_at(url, name, zone).await.unwrap();
-        store.set(&key(), row(1), Ttl::from_secs(3600)).await.unwrap();
-        // As a Node program asks, over a connection in its own zone.
-        let asked = format!(
-            "SELECT (expire >= to_timestamp(extract(epoch FROM clock_timestamp()) + 3500) \
-             AND expire <= to_timestamp(extract(epoch FROM clock_timestamp()) + 3601))::text FROM \"{name}\""
-        );
-        let seen = table::text_in(url, zone, &asked).await;
-        assert_eq!(seen.as_deref(), Some("true"), "{zone}");
-        // And what Node writes is read here: a row of an hour is there, one that has just ended is not.
-        let write = |seconds: i32| {
-            format!(
-                "UPDATE \"{name}\" SET expire = to_timestamp(extract(epoch FROM clock_timestamp()) + {seconds})"
-            )
-        };
-        table::text_in(url, zone, &write(3600)).await;
-        assert_eq!(store.get(&key()).await.unwrap(), Some(row(1)), "{zone}");
-        table::text_in(url, zone, &write(-1)).await;
-        assert_eq!(store.get(&key()).await.unwrap(), None, "{zone}");
-    }
+    table::ends_in_the_zone_of_node("zone_simple", "expire", open_at).await;
 }
 
 #[tokio::test]

@@ -11,6 +11,22 @@ mod koa_pg_session;
 mod koa_sqlite3_session;
 mod table;
 
+/// Nothing is swept in the background of these without `sweep_every`: `stores/src/sweep.rs`.
+#[test]
+fn a_row_of_node_is_nobodys_to_delete_unless_it_is_asked_for() {
+    use cloakroom::shape::{ConnectPgSimple, KoaMysqlSession, KoaPgSession, KoaSqlite3Session};
+
+    let builders = [
+        format!("{:?}", ConnectPgSimple::builder("UTC")),
+        format!("{:?}", KoaPgSession::builder("UTC")),
+        format!("{:?}", KoaMysqlSession::builder()),
+        format!("{:?}", KoaSqlite3Session::builder()),
+    ];
+    for builder in builders {
+        assert!(builder.contains("sweep_every: None"), "{builder}");
+    }
+}
+
 #[tokio::test]
 async fn a_sweep_without_a_pause_is_refused_before_anything_is_opened() {
     use std::time::Duration;

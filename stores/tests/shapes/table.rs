@@ -1,5 +1,7 @@
 //! Tables as the Node programs make them, in the tests' server.
 
+use cloakroom::{Bytes, Key, Result, Store, Ttl};
+use cloakroom_conformance::Server;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 /// The table that connect-pg-simple 10 makes, in its words.
@@ -53,4 +55,38 @@ pub(crate) async fn text_in(url: &str, zone: &str, sql: &str) -> Option<String> 
     connection.execute(AssertSqlSafe(format!("SET TIME ZONE '{zone}'"))).await.unwrap();
     let rows = connection.fetch_all(AssertSqlSafe(sql.to_owned())).await.unwrap();
     rows.first().map(|row| sqlx::Row::get(row, 0))
+}
+
+/// Checks for several zones that the end of a row is written and read in that of the Node program: `open` is given an
+/// address, the name of a table, and a zone.
+pub(crate) async fn ends_in_the_zone_of_node<S: Store>(
+    table: &str,
+    expiry: &str,
+    open: impl AsyncFn(&str, &str, &str) -> Result<S>,
+) {
+    let server = Server::postgres().private().start().await.unwrap();
+    let url = server.url();
+    let (key, row) =
+        (Key::new("koa:sess:ShAK2lyZHmzqINFmj32LqoG7PkHdtldy").unwrap(), Bytes::from("{\"n\":1}"));
+    for zone in ["UTC", "Asia/Tokyo", "America/St_Johns"] {
+        let name = format!("{table}_{}", zone.to_lowercase().replace('/', "_"));
+        let store = open(url, &name, zone).await.unwrap();
+        store.set(&key, row.clone(), Ttl::from_secs(3600)).await.unwrap();
+        // As a Node program asks, over a connection in its own zone.
+        let asked = format!(
+            "SELECT ({expiry} >= to_timestamp(extract(epoch FROM clock_timestamp()) + 3500) \
+             AND {expiry} <= to_timestamp(extract(epoch FROM clock_timestamp()) + 3601))::text FROM \"{name}\""
+        );
+        assert_eq!(text_in(url, zone, &asked).await.as_deref(), Some("true"), "{zone}");
+        // And what Node writes is read here: a row of an hour is there, one that has just ended is not.
+        let write = |seconds: i32| {
+            format!(
+                "UPDATE \"{name}\" SET {expiry} = to_timestamp(extract(epoch FROM clock_timestamp()) + {seconds})"
+            )
+        };
+        text_in(url, zone, &write(3600)).await;
+        assert_eq!(store.get(&key).await.unwrap(), Some(row.clone()), "{zone}");
+        text_in(url, zone, &write(-1)).await;
+        assert_eq!(store.get(&key).await.unwrap(), None, "{zone}");
+    }
 }

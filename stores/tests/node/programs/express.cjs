@@ -31,9 +31,12 @@ const promised = (object, method) => new Promise((resolve, reject) => {
 
 async function main () {
   const app = express()
+  const store = await stores[process.env.STORE]()
+  // Some make their table when they are first asked.
+  await new Promise((resolve, reject) => store.get('nobody', error => error ? reject(error) : resolve()))
   app.use(session({
     secret: secrets,
-    store: await stores[process.env.STORE](),
+    store,
     resave: false,
     saveUninitialized: false,
     cookie: { maxAge: 3600000 }
