@@ -10,8 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cloakroom::{AtomicStore, Key, RedisStore, Status, Store, Swapped};
+use cloakroom::{AtomicStore, ErrorKind, Key, RedisStore, Status, Store, Swapped};
 use cloakroom_conformance::FaultProxy;
+use deadpool_redis::{Config, PoolConfig, Runtime};
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -246,6 +247,34 @@ async fn a_write_whose_reply_is_lost_is_an_error_and_applied_once() {
     wait_until(&store, true, SOON).await;
     assert!(!store.create(&two, "b".into(), HOUR).await.unwrap());
     assert_eq!(store.get(&two).await.unwrap().as_deref(), Some(&b"a"[..]));
+}
+
+#[tokio::test]
+async fn what_a_pool_waits_for_is_a_connection_before_a_command_is_sent_and_its_reply_afterwards() {
+    let (server, _) = server().await;
+    let (proxy, url) = server.proxied().await.unwrap();
+    let mut config = Config::from_url(url);
+    config.pool = Some(PoolConfig::new(1));
+    let pool = config.create_pool(Some(Runtime::Tokio1)).unwrap();
+    let response = Duration::from_millis(200);
+    let store = RedisStore::builder().response_timeout(response).from_pool(pool.clone()).await.unwrap();
+    let one = key("one");
+
+    let held = pool.get().await.unwrap();
+    let error = store.set(&one, "never sent".into(), HOUR).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(error.to_string().contains("is it large enough"), "{error}");
+    drop(held);
+    wait_until(&store, true, SOON).await;
+    assert_eq!(store.get(&one).await.unwrap(), None);
+
+    // The pool's own question still passes, and the value is on its way for seconds.
+    proxy.throttle(40_000);
+    let began = Instant::now();
+    let error = store.set(&one, vec![b'x'; 200_000].into(), HOUR).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(began.elapsed() < response + SLACK, "{:?}", began.elapsed());
+    assert!(!error.to_string().contains("is it large enough"), "it was sent: {error}");
 }
 
 #[tokio::test]
