@@ -2,7 +2,7 @@
 #![cfg(feature = "redis")]
 #![allow(clippy::unwrap_used, clippy::panic)] // A helper that fails is a test that fails.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cloakroom::{
     AdminStore, AtomicStore, ErrorKind, IndexedStore, Key, RedisStore, Status, Store, Swapped, Ttl,
@@ -444,9 +444,16 @@ async fn tls_is_spoken_with_a_certificate_of_ones_own() {
     // Wherever containers are reached: the name in the certificate is that of the proxy, which passes bytes on.
     let (_proxy, url) = server.proxied().await.unwrap();
 
+    let began = Instant::now();
+    let store = loop {
+        match RedisStore::builder().root_certificates(authority_pem.clone()).connect(&url).await {
+            Ok(store) => break store,
+            // The engine accepts connections for a container before the server in it does.
+            Err(error) => assert!(began.elapsed() < Duration::from_secs(10), "{error}"),
+        }
+    };
     let untrusted = RedisStore::connect(&url).await.unwrap_err();
     assert_eq!(untrusted.kind(), ErrorKind::Unavailable, "{untrusted}");
-    let store = RedisStore::builder().root_certificates(authority_pem).connect(&url).await.unwrap();
     assert!(store.create(&key("k"), "v".into(), HOUR).await.unwrap());
     assert_eq!(store.get(&key("k")).await.unwrap().as_deref(), Some(&b"v"[..]));
     server.kill().await.unwrap();

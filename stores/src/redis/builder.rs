@@ -86,7 +86,8 @@ impl RedisStoreBuilder {
     ///
     /// A reply that does not come makes the store look whether the server is still there. So this is better shorter
     /// than the engine's [`operation_timeout`](crate::Builder::operation_timeout), after which nobody waits any more.
-    /// In a cluster it is also how long a command is sent again that no node could carry out.
+    /// In a cluster all tries of a command that no node could carry out take this long together, and the wait for a node
+    /// that is new is part of it.
     pub const fn response_timeout(mut self, timeout: Duration) -> Self {
         self.timeouts.response = timeout;
         self

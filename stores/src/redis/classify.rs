@@ -1,5 +1,7 @@
 //! The one place where the driver's errors become ours.
 
+use std::io;
+
 use cloakroom_core::{Error, ErrorKind};
 use redis::{ErrorKind as DriverKind, RedisError};
 
@@ -67,6 +69,11 @@ pub(super) fn classify(error: RedisError) -> Error {
     made.store(STORE)
 }
 
+/// The driver's error for a reply that does not come, for those who wait with a clock of their own.
+pub(super) fn timed_out() -> RedisError {
+    RedisError::from(io::Error::from(io::ErrorKind::TimedOut))
+}
+
 /// Whether a server answered with this code, be it from inside a script.
 pub(super) fn has_code(error: &RedisError, code: &str) -> bool {
     error.code() == Some(code)
@@ -102,7 +109,7 @@ fn mentions(text: &str, code: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{error::Error as _, io};
+    use std::error::Error as _;
 
     use super::*;
 

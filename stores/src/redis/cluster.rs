@@ -9,11 +9,11 @@ use redis::{Client, Cmd, RedisError, Value};
 use tokio::{
     sync::Notify,
     task::JoinHandle,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
-    classify::{STORE, has_code},
+    classify::{STORE, has_code, timed_out},
     link::{Failure, Link, Report, Timeouts},
     sentinel::{Target, at},
     server::Server,
@@ -26,6 +26,10 @@ const PAUSE: Duration = Duration::from_millis(40);
 
 /// How many redirections are followed at once: two nodes may each call the other one the owner for a while.
 const HASTY: u32 = 4;
+
+/// A try must have a fourth of a command's time left. With less it could hardly be answered, and would end as a write of
+/// which nobody knows what became of it.
+const LEAST: u32 = 4;
 
 /// Between two renewals of the map.
 const RENEWAL: Duration = Duration::from_millis(100);
@@ -96,23 +100,22 @@ impl Cluster {
     /// Sends a command to the node that owns the key of this name.
     ///
     /// It is sent again only if it was not carried out: the node was not connected, or said that it is the wrong one
-    /// or not able to, for as long as one reply may take.
+    /// or not able to. All tries together take no longer than one reply may.
     pub(super) async fn send(&self, name: &[u8], command: &Cmd) -> Result<Value, Failure> {
-        let deadline = Instant::now() + self.shared.timeouts.response;
+        let time = Time::from_now(self.shared.timeouts.response);
         let slot = slot(name);
         let (mut asking, mut redirections) = (None, 0);
         loop {
-            let asked = asking.take();
-            let sent = match (&asked, self.shared.owner(slot)) {
-                (Some(address), _) => self.shared.link(address)?.send_asking(command).await,
-                (None, Some(address)) => self.shared.link(&address)?.send(command).await,
+            let sent = match (asking.take(), self.shared.owner(slot)) {
+                (Some(address), _) => self.shared.send(&address, command, Asking::Yes, time).await,
+                (None, Some(address)) => self.shared.send(&address, command, Asking::No, time).await,
                 (None, None) => Err(Failure::NotSent(unserved())),
             };
             let failure = match sent {
                 Ok(reply) => return Ok(reply),
                 Err(failure) => failure,
             };
-            let late = Instant::now() >= deadline;
+            let late = Instant::now() >= time.last_try;
             match &failure {
                 Failure::Sent(error) if !late && error.redirect_node().is_some() => {
                     match self.shared.redirected(slot, error) {
@@ -159,6 +162,29 @@ enum Redirected {
     Ask(Address),
 }
 
+/// Whether a node is told that it is only about to own the key.
+#[derive(Clone, Copy)]
+enum Asking {
+    Yes,
+    No,
+}
+
+/// How long a command may take, however often it is tried.
+#[derive(Clone, Copy)]
+struct Time {
+    /// After this nothing is sent any more.
+    last_try: Instant,
+    /// After this nobody waits for the reply any more.
+    end: Instant,
+}
+
+impl Time {
+    fn from_now(all: Duration) -> Self {
+        let now = Instant::now();
+        Self { last_try: now + (all - all / LEAST), end: now + all }
+    }
+}
+
 impl Shared {
     fn owner(&self, slot: u16) -> Option<Address> {
         self.map.read().owner(slot).cloned()
@@ -176,6 +202,26 @@ impl Shared {
             Arc::new(Link::open(Target::Node(client), self.timeouts, report))
         });
         Ok(Arc::clone(link))
+    }
+
+    /// Sends a command to one node once, as long as there is time.
+    async fn send(
+        &self,
+        address: &Address,
+        command: &Cmd,
+        asking: Asking,
+        time: Time,
+    ) -> Result<Value, Failure> {
+        let link = self.link(address)?;
+        if link.connection().is_none() {
+            // Whoever is the first to need a node waits for its connection. Below nobody does: a link is new but once.
+            timeout_at(time.last_try, link.server()).await.map_err(|_| unserved())??;
+        }
+        let reply = match asking {
+            Asking::Yes => timeout_at(time.end, link.send_asking(command)).await,
+            Asking::No => timeout_at(time.end, link.send(command)).await,
+        };
+        reply.unwrap_or_else(|_| Err(Failure::Sent(timed_out())))
     }
 
     /// Follows a redirection, if it can be read.

@@ -8,11 +8,11 @@ use redis::{Cmd, RedisError, Value};
 use tokio::{
     sync::Notify,
     task::JoinHandle,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use super::{
-    classify::{STORE, classify, has_code},
+    classify::{STORE, classify, has_code, timed_out},
     link::{Failure, Timeouts},
     server::{self, Server},
 };
@@ -43,9 +43,8 @@ impl Pooled {
         status: Arc<StatusSender>,
     ) -> Result<(Self, Arc<Server>)> {
         let shared = Arc::new(Shared { pool, timeouts, status, doubt: Notify::new() });
-        let hello = timeout(timeouts.connect, shared.exchange(&redis::cmd("HELLO"))).await;
-        let hello = hello.map_err(|_| overdue(ErrorKind::Unavailable))??;
-        let server = server::introduced(hello)?;
+        let hello = shared.exchange(&redis::cmd("HELLO"), timeouts.connect).await.map_err(Error::from);
+        let server = server::introduced(hello.map_err(in_time)?)?;
         server.check_single()?;
         let server = Arc::new(server);
         shared.status.connected();
@@ -62,10 +61,7 @@ impl Pooled {
                 error.hint("the server cannot be reached; it is looked for in the background"),
             ));
         }
-        let reply = match timeout(self.shared.timeouts.response, self.shared.exchange(command)).await {
-            Ok(reply) => reply,
-            Err(_) => Err(Failure::NotSent(overdue(ErrorKind::Timeout))),
-        };
+        let reply = self.shared.exchange(command, self.shared.timeouts.response).await;
         if let Err(failure) = &reply
             && is_doubtful(failure)
         {
@@ -88,15 +84,19 @@ impl fmt::Debug for Pooled {
 }
 
 impl Shared {
-    async fn exchange(&self, command: &Cmd) -> Result<Value, Failure> {
-        let mut connection = self.pool.get().await.map_err(|error| Failure::NotSent(of_pool(error)))?;
-        let reply = connection.send_packed_command(command).await.and_then(Value::extract_error);
-        reply.map_err(Failure::Sent)
+    /// Sends a command on a connection of the pool, which has to be there and to answer within `limit`.
+    async fn exchange(&self, command: &Cmd, limit: Duration) -> Result<Value, Failure> {
+        let end = Instant::now() + limit;
+        let taken = timeout_at(end, self.pool.get()).await.map_err(|_| overdue(ErrorKind::Timeout))?;
+        let mut connection = taken.map_err(of_pool)?;
+        // From here on nobody can say that it was not carried out.
+        let reply = timeout_at(end, connection.send_packed_command(command)).await;
+        reply.unwrap_or_else(|_| Err(timed_out())).and_then(Value::extract_error).map_err(Failure::Sent)
     }
 
     /// Asks the server who it is: a master that became a replica answers, and is of no use.
     async fn answers(&self) -> bool {
-        let Ok(Ok(hello)) = timeout(PING, self.exchange(&redis::cmd("HELLO"))).await else {
+        let Ok(hello) = self.exchange(&redis::cmd("HELLO"), PING).await else {
             return false;
         };
         let is_of_use = server::introduced(hello).is_ok_and(|server| server.check_single().is_ok());
@@ -138,14 +138,16 @@ fn is_unable(error: &RedisError) -> bool {
 
 fn of_pool(error: PoolError) -> Error {
     match error {
-        PoolError::Backend(error) => match classify(error) {
-            error if error.kind() == ErrorKind::Timeout => overdue(ErrorKind::Unavailable),
-            error => error,
-        },
+        PoolError::Backend(error) => in_time(classify(error)),
         PoolError::Timeout(_) => overdue(ErrorKind::Timeout),
         PoolError::Closed => Error::new(ErrorKind::Unavailable).store(STORE).hint("the pool was closed"),
         _ => Error::config("pool", "must be made with a runtime, and hooks that do not fail").store(STORE),
     }
+}
+
+/// What takes too long to connect cannot be reached.
+fn in_time(error: Error) -> Error {
+    if error.kind() == ErrorKind::Timeout { overdue(ErrorKind::Unavailable) } else { error }
 }
 
 fn overdue(kind: ErrorKind) -> Error {
