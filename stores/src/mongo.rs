@@ -31,6 +31,7 @@ use self::{
     link::Link,
 };
 pub(crate) use self::{
+    builder::check_collection,
     classify::{classify, is_duplicate},
     commands::{end_of, now},
 };
