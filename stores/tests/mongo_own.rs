@@ -92,6 +92,12 @@ async fn an_address_opens_it_with_our_options() {
     store.set(&key("k"), "v".into(), TTL).await.expect("it answers");
     let shown = format!("{store:?}");
     assert!(shown.contains("Prefixed") && shown.contains(table) && shown.contains("3s"), "{shown}");
+    let bare = format!("{table}_bare");
+    let store = cloakroom::connect(format!("{url}{separator}table={bare}&migrate=false")).await;
+    store.expect("the server answers").set(&key("k"), "v".into(), TTL).await.expect("it answers");
+    let database = place.collection.client().database("cloakroom");
+    let indexes = database.collection::<Document>(&bare).list_index_names().await.expect("it answers");
+    assert_eq!(indexes, ["_id_"]);
 }
 
 #[tokio::test]
