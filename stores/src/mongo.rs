@@ -68,7 +68,8 @@ pub(crate) const TRIES: usize = 16;
 ///
 /// **Durability.** `create`, `remove`, `destroy`, `destroy_user` and `clear` wait for a majority of the replica set, so
 /// that no failover brings back who logged out or loses who logged in. Others wait for what the address says (`w=`), and
-/// else for the server's default. [`acknowledge`](MongoStoreBuilder::acknowledge) changes that. Reads go to the primary,
+/// else for the server's default. [`acknowledge`](MongoStoreBuilder::acknowledge) changes that. A majority that does not
+/// confirm in time is [`ErrorKind::Timeout`], and no outage: the write may have been applied. Reads go to the primary,
 /// whatever the address says.
 ///
 /// **Retries.** [`connect`](Self::connect) switches off the driver's own retries of writes, as the contract of stores

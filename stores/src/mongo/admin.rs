@@ -48,6 +48,9 @@ impl AdminStore for MongoStore {
         while let Some(begin) = last {
             let page = self.page("clear", begin).await?;
             last = page.last().filter(|_| page.len() == PAGE as usize).cloned();
+            if page.is_empty() {
+                break;
+            }
             let call = self
                 .sessions
                 .delete_many(commands::among(commands::live_any(), page))
