@@ -290,7 +290,8 @@ mod tests {
 
     #[test]
     fn a_prefix_that_cannot_be_used_is_found_before_anything_is_connected() {
-        let addresses = BACKENDS.iter().filter(|backend| backend.open.is_some()).flat_map(|backend| backend.schemes);
+        let addresses =
+            BACKENDS.iter().filter(|backend| backend.open.is_some()).flat_map(|backend| backend.schemes);
         for scheme in addresses.filter(|scheme| **scheme != "memory") {
             for prefix in ["", "a%20b", "%C3%A4", &"p".repeat(127)] {
                 let error = error(&format!("{scheme}://host/main?prefix={prefix}"));

@@ -26,14 +26,14 @@ use mongodb::{
 };
 
 pub use self::builder::{Acknowledge, MongoStoreBuilder};
-use self::{
-    classify::{STORE, Tells, tells},
-    link::Link,
-};
 pub(crate) use self::{
     builder::check_collection,
     classify::{classify, is_duplicate},
     commands::{end_of, now},
+};
+use self::{
+    classify::{STORE, Tells, tells},
+    link::Link,
 };
 use crate::user::check_user;
 

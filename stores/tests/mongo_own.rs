@@ -8,7 +8,8 @@ use std::{
 };
 
 use cloakroom::{
-    Acknowledge, AdminStore, AtomicStore, Bytes, ErrorKind, IndexedStore, Key, MongoStore, Status, Store, Swapped, Ttl,
+    Acknowledge, AdminStore, AtomicStore, Bytes, ErrorKind, IndexedStore, Key, MongoStore, Status, Store,
+    Swapped, Ttl,
 };
 use cloakroom_conformance::{Env, Running, Server};
 use futures_util::TryStreamExt;
@@ -381,7 +382,10 @@ async fn a_misspelt_option_of_the_driver_is_called_an_option_and_not_shown() {
     ] {
         let error = MongoStore::connect(url).await.expect_err("it cannot be used");
         assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("url")));
-        assert!(error.to_string().contains("option") && !format!("{error:?} {error}").contains("canary"), "{error}");
+        assert!(
+            error.to_string().contains("option") && !format!("{error:?} {error}").contains("canary"),
+            "{error}"
+        );
     }
 }
 

@@ -199,7 +199,11 @@ mod tests {
                 vec!["redis://a:1", "redis://[::1]:26379", "redis://[::1]:2"],
                 "redis://u:p@main/3?protocol=resp3",
             ),
-            ("rediss+sentinel://u:p@a,b/main", vec!["rediss://a:26379", "rediss://b:26379"], "rediss://u:p@main"),
+            (
+                "rediss+sentinel://u:p@a,b/main",
+                vec!["rediss://a:26379", "rediss://b:26379"],
+                "rediss://u:p@main",
+            ),
         ] {
             let (found, found_master) = sentinels_and_master(&address(url)).expect("it names a master");
             assert_eq!((found, &*found_master), (sentinels.into_iter().map(str::to_owned).collect(), master));

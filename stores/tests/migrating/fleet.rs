@@ -2,8 +2,7 @@
 
 use cloakroom::{
     AdminStore, AtomicStore, BoxStream, Bytes, IndexedStore, Key, Migrating, Result, StatusStream, Store,
-    Swapped, Ttl,
-    async_trait,
+    Swapped, Ttl, async_trait,
 };
 
 /// Begins sessions through the instance that leaves them in the old store, and does all else through the other.

@@ -9,7 +9,9 @@ use std::{
 };
 
 use cloakroom_conformance::{Plain, Reference, Switch};
-use cloakroom_core::{AdminStore, Engine, Error, ErrorKind, LazySession, RequestHead, Result, Session, Store};
+use cloakroom_core::{
+    AdminStore, Engine, Error, ErrorKind, LazySession, RequestHead, Result, Session, Store,
+};
 use futures_util::TryStreamExt;
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 use serde_json::{Value, json};
@@ -231,7 +233,8 @@ async fn requests_wait_in_an_outage_as_long_and_as_many_as_is_configured() {
         browser.write(&engine).await.unwrap();
         store.disconnect();
         let loads = (0..3).map(|_| load(&browser, &engine));
-        for ((error, took), expected) in futures_util::future::join_all(loads).await.into_iter().zip(expected) {
+        for ((error, took), expected) in futures_util::future::join_all(loads).await.into_iter().zip(expected)
+        {
             assert_eq!(error, Some(ErrorKind::Unavailable));
             assert!((expected..expected + 10).contains(&took), "{config}: {took} ms");
         }
