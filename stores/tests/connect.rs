@@ -161,6 +161,8 @@ async fn expired_rows_are_swept_as_often_as_the_address_says_or_never() {
     for (table, every) in [("kept", "never"), ("swept", "20ms")] {
         let store = connect(format!("{url}?table={table}&sweep_every={every}")).await.unwrap();
         store.set(&key, "over".into(), Ttl::MIN).await.unwrap();
+        // The first look wakes the sweeper.
+        store.get(&key).await.unwrap();
         stores.push(store);
     }
     let rows = async |inside: &mut SqliteConnection, table: &str| -> i64 {
@@ -201,7 +203,9 @@ async fn connections_and_deadlines_are_those_of_the_address() {
     };
     let ((answers, took), seen) = tokio::join!(calls, watched);
     for answer in answers {
-        assert_eq!(answer.unwrap_err().kind(), ErrorKind::Timeout);
+        // No answer, or not even a connection.
+        let kind = answer.unwrap_err().kind();
+        assert!(matches!(kind, ErrorKind::Timeout | ErrorKind::Unavailable), "{kind:?}");
     }
     assert!((Duration::from_millis(400)..Duration::from_millis(1900)).contains(&took), "it took {took:?}");
     assert!(seen.iter().any(|shown| shown.contains("connections: 3")), "{seen:?}");

@@ -39,7 +39,7 @@ impl Browser {
         if let Some(cookie) = &self.0 {
             headers.insert(header::COOKIE, cookie.parse().unwrap());
         }
-        engine.begin(&RequestHead { method: &Method::GET, uri: &Uri::from_static("/"), headers: &headers })
+        engine.begin(&RequestHead { method: &Method::GET, uri: &Uri::from_static("/app"), headers: &headers })
     }
 
     /// Makes a request that ends with this status, and returns the cookie that the response sets, or nothing.
