@@ -9,10 +9,7 @@ use std::{
 };
 
 use cloakroom_conformance::{Plain, Reference, Switch};
-use cloakroom_core::{
-    AdminStore, Engine, Error, ErrorKind, LazySession, RequestHead, Result, Session, Store,
-};
-use futures_util::TryStreamExt;
+use cloakroom_core::{AdminStore, Engine, Error, ErrorKind, LazySession, RequestHead, Result, Session};
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -124,6 +121,9 @@ async fn keys_sign_the_cookie_and_the_old_ones_still_count() {
 #[cfg(feature = "encrypt")]
 #[tokio::test]
 async fn what_is_stored_is_encrypted_where_there_are_keys_for_that() {
+    use cloakroom_core::Store;
+    use futures_util::TryStreamExt;
+
     for (config, readable) in [(json!({}), true), (json!({ "encrypt": [SECRET] }), false)] {
         let store = stored();
         let engine = engine(&store, config);
