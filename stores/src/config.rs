@@ -60,7 +60,15 @@ use self::fields::{FIELDS, Setting};
 /// and in the environment, for [`from_env("SESSION")`](Self::from_env), `SESSION_URL=memory:`,
 /// `SESSION_COOKIE_NAME=__Host-shop` and `SESSION_EXPIRY_IDLE=30m`.
 ///
-/// `Debug` shows which fields are set, and no value: the address and the keys are secret.
+/// `Debug` shows which fields are set, and no value: the address and the keys are secret. No error of its own quotes one
+/// either.
+///
+/// # Risk
+/// The parser of a format may quote the file in an error of its own: what the crate `toml` displays has the line it
+/// stopped at, with the password or the key in it. Log its [`message`] alone, and keep the rest from logs that others
+/// read; or put `url`, `keys` and `encrypt` into the environment, whose errors quote nothing.
+///
+/// [`message`]: https://docs.rs/toml/latest/toml/de/struct.Error.html#method.message
 #[derive(Clone, Default)]
 pub struct SessionConfig(BTreeMap<&'static str, Setting>);
 

@@ -54,24 +54,34 @@ use self::address::Address;
 /// error quotes the address: it may hold a password.
 pub async fn connect(url: impl AsRef<str>) -> Result<Arc<dyn Store>> {
     let address = Address::parse(url.as_ref())?;
-    let Some(backend) = BACKENDS.iter().find(|backend| backend.schemes.contains(&address.scheme())) else {
-        return Err(Error::config(
-            "url",
-            format!("its scheme is none of those that are known: {}", known().join(", ")),
-        ));
-    };
-    let Some(open) = backend.open else {
-        let feature = backend.feature;
-        return Err(Error::config(
-            "url",
-            format!("needs the feature `{feature}`: cloakroom = {{ features = [\"{feature}\"] }}"),
-        ));
-    };
+    let (backend, open) = find(BACKENDS, address.scheme())?;
     address.refuse_others(backend.options, backend.driver, backend.feature)?;
+    if let Some(prefix) = address.text("prefix") {
+        // Some stores would look at it only once they are connected, and their tables made.
+        crate::prefixed::written(prefix)?;
+    }
     open(address).await
 }
 
+/// Finds the kind of store that has a scheme, and what opens it.
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) naming `url`: the scheme is unknown, or its feature off.
+fn find<'a>(backends: &'a [Backend], scheme: &str) -> Result<(&'a Backend, Open)> {
+    let Some(backend) = backends.iter().find(|backend| backend.schemes.contains(&scheme)) else {
+        let cure = format!("its scheme is none of those that are known: {}", known().join(", "));
+        return Err(Error::config("url", cure));
+    };
+    let feature = backend.feature;
+    let off = || {
+        let cure = format!("needs the feature `{feature}`: cloakroom = {{ features = [\"{feature}\"] }}");
+        Error::config("url", cure)
+    };
+    Ok((backend, backend.open.ok_or_else(off)?))
+}
+
 /// A kind of store, by the schemes of its addresses.
+#[derive(Clone, Copy)]
 struct Backend {
     schemes: &'static [&'static str],
     feature: &'static str,
@@ -191,6 +201,10 @@ mod tests {
     use super::*;
 
     fn error(url: &str) -> Error {
+        // Deadlines are set where there is a runtime; nobody waits for them.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("the system has room for it");
+        let _here = runtime.enter();
         connect(url)
             .now_or_never()
             .expect("it is found before anything is connected")
@@ -215,18 +229,41 @@ mod tests {
     }
 
     #[test]
-    fn every_scheme_opens_or_names_its_feature() {
-        for backend in BACKENDS.iter().filter(|backend| backend.open.is_none()) {
-            for scheme in backend.schemes {
-                let error = error(&format!("{scheme}://user:canary@host/database"));
+    fn every_scheme_whose_feature_is_off_names_it() {
+        // As if none were on, and as it is.
+        let off: Vec<Backend> = BACKENDS.iter().map(|on| Backend { open: None, ..*on }).collect();
+        for (scheme, feature) in [
+            ("memory", "memory"),
+            ("redis", "redis"),
+            ("rediss", "redis"),
+            ("redis+cluster", "redis"),
+            ("rediss+cluster", "redis"),
+            ("redis+sentinel", "redis"),
+            ("rediss+sentinel", "redis"),
+            ("sqlite", "sqlite"),
+            ("postgres", "postgres"),
+            ("postgresql", "postgres"),
+            ("mysql", "mysql"),
+            ("mariadb", "mysql"),
+            ("mongodb", "mongo"),
+            ("mongodb+srv", "mongo"),
+        ] {
+            assert!(known().contains(&scheme));
+            let mut errors = vec![find(&off, scheme).expect_err("its feature is off")];
+            if find(BACKENDS, scheme).is_err() {
+                errors.push(error(&format!("{scheme}://user:canary@host/database")));
+            }
+            for error in errors {
                 assert_eq!(error.field(), Some("url"));
-                assert!(
-                    error.to_string().contains(&format!("features = [\"{}\"]", backend.feature)),
-                    "{error}"
-                );
+                assert!(error.to_string().contains(&format!("features = [\"{feature}\"]")), "{error}");
                 assert!(!format!("{error:?} {error}").contains("canary"));
             }
         }
+        assert_eq!(known().len(), 14);
+    }
+
+    #[test]
+    fn no_scheme_is_that_of_two_stores() {
         let mut schemes = known();
         schemes.sort_unstable();
         schemes.dedup();
@@ -263,6 +300,38 @@ mod tests {
     }
 
     #[test]
+    fn a_prefix_that_cannot_be_used_is_found_before_anything_is_connected() {
+        let addresses =
+            BACKENDS.iter().filter(|backend| backend.open.is_some()).flat_map(|backend| backend.schemes);
+        for scheme in addresses.filter(|scheme| **scheme != "memory") {
+            for prefix in ["", "a%20b", "%C3%A4", &"p".repeat(127)] {
+                let error = error(&format!("{scheme}://host/main?prefix={prefix}"));
+                assert_eq!(error.field(), Some("prefix"), "{scheme}: {error}");
+            }
+        }
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn a_timeout_of_redis_is_called_as_in_the_address() {
+        for url in ["redis://h", "redis+cluster://h", "redis+sentinel://h/main"] {
+            for timeout in ["5s", "0s", "soon"] {
+                let error = error(&format!("{url}?timeout={timeout}"));
+                assert_eq!(error.field(), Some("timeout"), "{error}");
+            }
+        }
+    }
+
+    #[cfg(feature = "mongo")]
+    #[test]
+    fn a_collection_of_mongodb_is_called_as_in_the_address() {
+        for table in ["a$b", "", "system.views", "a%00"] {
+            assert_eq!(error(&format!("mongodb://h/?table={table}")).field(), Some("table"));
+        }
+        assert_eq!(error("mongodb://h/?timeout=0s").field(), Some("timeout"));
+    }
+
+    #[test]
     fn an_option_that_nobody_knows_is_refused_and_not_shown() {
         for url in [
             "redis://host/0?canary=1",
@@ -271,6 +340,9 @@ mod tests {
             "redis+sentinel://host/main?canary=1",
             "postgres://host/database?sslmode=disable&pasword=canary",
             "mysql://host/database?canary=1",
+            "sqlite://none.db?canary=1",
+            "mongodb://host/database?canary=1",
+            "mongodb://host/database?serverSelectionTimoutMS=1&canary=1",
         ] {
             // Without the feature it is an error, too.
             let error = error(url);

@@ -50,6 +50,7 @@ mod sweep;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod task;
 mod timeout;
+mod user;
 
 pub use cloakroom_core::*;
 

@@ -15,9 +15,9 @@ use std::{fmt, future::poll_fn, sync::Arc, task::Poll};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cloakroom_core::{
-    AdminStore, AtomicStore, Error, ErrorKind, IndexedStore, Key, Result, Store, Swapped, Ttl,
-};
+#[cfg(doc)]
+use cloakroom_core::ErrorKind;
+use cloakroom_core::{AdminStore, AtomicStore, Error, IndexedStore, Key, Result, Store, Swapped, Ttl};
 use futures_util::stream::{self, BoxStream, StreamExt};
 
 use self::{
@@ -25,9 +25,7 @@ use self::{
     room::Room,
     shard::Value,
 };
-
-/// The longest name of a user, in bytes.
-const MAX_USER_LEN: usize = 255;
+use crate::user::check_user;
 
 /// A store in this process's memory, for tests, for one machine, and for sessions that may end with the process.
 ///
@@ -233,12 +231,7 @@ impl IndexedStore for MemoryStore {
     /// # Errors
     /// [`ErrorKind::Value`] when the user's name is empty or longer than 255 bytes.
     async fn bind(&self, key: &Key, user: &str, ttl: Ttl) -> Result<()> {
-        if user.is_empty() || user.len() > MAX_USER_LEN {
-            return Err(Error::new(ErrorKind::Value)
-                .operation("bind")
-                .store("memory")
-                .hint("a user is 1 to 255 bytes of text"));
-        }
+        check_user("memory", user)?;
         self.inner.bind(key, user, ttl);
         Ok(())
     }

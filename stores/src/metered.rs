@@ -35,9 +35,9 @@ const CONNECTED: &str = "cloakroom_store_connected";
 ///
 /// `operation` is the method: `get`, `replace`. `outcome` is one of
 /// - `done`, or `found` of a `get`,
-/// - `absent` of a `get`, `destroy` or `touch`,
+/// - `absent` of a `get` or `destroy`,
 /// - `conflict`: of a `create`, the key is taken; of a `replace` or `remove`, another request came first,
-/// - `gone` of a `replace` or `remove`: the session ended while a request was under way,
+/// - `gone` of a `replace`, `remove` or `touch`: the session ended while a request was under way,
 /// - `dropped`: the caller did not wait for the end, because of a deadline or a visitor who hung up,
 /// - the kind of an error: `unavailable`, `timed out`, `rejected` and so on, as
 ///   [`ErrorKind::as_str`](cloakroom_core::ErrorKind::as_str) has it.
@@ -231,6 +231,7 @@ impl Outcome for bool {
         match (self, operation) {
             (true, _) => "done",
             (false, "create") => "conflict",
+            (false, "touch") => "gone",
             (false, _) => "absent",
         }
     }

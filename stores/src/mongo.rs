@@ -1,5 +1,6 @@
 //! Sessions in MongoDB: one document for each key.
 
+mod admin;
 mod builder;
 mod classify;
 mod commands;
@@ -14,7 +15,7 @@ use cloakroom_core::{
 };
 use futures_util::{
     future::{Either, select},
-    stream::{BoxStream, StreamExt, TryStreamExt, once},
+    stream::TryStreamExt,
 };
 use mongodb::{
     Client, Collection,
@@ -25,20 +26,19 @@ use mongodb::{
 };
 
 pub use self::builder::{Acknowledge, MongoStoreBuilder};
-use self::link::Link;
 pub(crate) use self::{
+    builder::check_collection,
     classify::{classify, is_duplicate},
     commands::{end_of, now},
 };
+use self::{
+    classify::{STORE, Tells, tells},
+    link::Link,
+};
+use crate::user::check_user;
 
 /// The largest value, in bytes. A compare-and-swap sends two of them in one command, which may have 16 MiB.
 pub(crate) const MAX_VALUE: usize = 7 * 1024 * 1024;
-
-/// The longest user a store has to take, in bytes.
-const MAX_USER_LEN: usize = 255;
-
-/// Keys that a scan fetches at a time.
-const SCAN_BATCH: u32 = 1000;
 
 /// Keys of a user that are destroyed at a time.
 const DESTROY_BATCH: usize = 100;
@@ -48,7 +48,8 @@ pub(crate) const TRIES: usize = 16;
 
 /// A store in MongoDB 4.4 or later: a replica set, a sharded cluster, or a single server.
 ///
-/// It has every ability, each operation on one key in one round trip. All of it is one document for each key:
+/// It has every ability, each operation on one key in one round trip, and one more for whoever comes second of two that
+/// write the first time under one key at once. All of it is one document for each key:
 ///
 /// | field | |
 /// |---|---|
@@ -57,7 +58,7 @@ pub(crate) const TRIES: usize = 16;
 /// | `e` | when the value ends, a date; 1970 once it was removed |
 /// | `u`, `b` | the user it is bound to, and until when |
 /// | `w` | until when a binding waits for its value |
-/// | `s` | whether the last compare-and-swap was done |
+/// | `s` | whether the last change with a condition was done |
 /// | `p` | when the document can be deleted: a TTL index does that |
 ///
 /// Keys, users and values are data wherever they stand: dots, dollars and bytes that are BSON operators mean nothing.
@@ -67,7 +68,8 @@ pub(crate) const TRIES: usize = 16;
 ///
 /// **Durability.** `create`, `remove`, `destroy`, `destroy_user` and `clear` wait for a majority of the replica set, so
 /// that no failover brings back who logged out or loses who logged in. Others wait for what the address says (`w=`), and
-/// else for the server's default. [`acknowledge`](MongoStoreBuilder::acknowledge) changes that. Reads go to the primary,
+/// else for the server's default. [`acknowledge`](MongoStoreBuilder::acknowledge) changes that. A majority that does not
+/// confirm in time is [`ErrorKind::Timeout`], and no outage: the write may have been applied. Reads go to the primary,
 /// whatever the address says.
 ///
 /// **Retries.** [`connect`](Self::connect) switches off the driver's own retries of writes, as the contract of stores
@@ -156,18 +158,28 @@ impl MongoStore {
                 self.link.answered();
                 return Ok(Ok(answer));
             }
-            Either::Left((Ok(Err(error)), _)) => match classify(&error) {
-                outage if outage.is_retryable() && outage.kind() != ErrorKind::Contention => outage,
-                _ => return Ok(Err(error)),
-            },
-            Either::Left((Err(_), _)) => Error::new(ErrorKind::Timeout)
-                .store("mongo")
-                .hint(format!("the server took longer than {:?}", self.timeout)),
-            Either::Right(_) => Error::new(ErrorKind::Unavailable)
-                .store("mongo")
-                .hint("no server that takes writes can be reached"),
+            Either::Left((Ok(Err(error)), _)) => {
+                let told = tells(&error);
+                self.link.told(told);
+                if told != Tells::Outage {
+                    return Ok(Err(error));
+                }
+                classify(&error)
+            }
+            Either::Left((Err(_), _)) => {
+                // It may have much to do with this one operation.
+                self.link.overdue();
+                Error::new(ErrorKind::Timeout)
+                    .store(STORE)
+                    .hint(format!("the server took longer than {:?}", self.timeout))
+            }
+            Either::Right(_) => {
+                self.link.failed();
+                Error::new(ErrorKind::Unavailable)
+                    .store(STORE)
+                    .hint("no server that takes writes can be reached")
+            }
         };
-        self.link.failed();
         Err(error.operation(operation))
     }
 
@@ -203,10 +215,10 @@ impl MongoStore {
             .projection(commands::outcome())
             .optional(durable, |call, concern| call.write_concern(concern));
         let Some(found) = self.run(operation, call).await? else { return Ok(Swapped::Gone) };
-        if found.get_bool("s").unwrap_or(false) {
+        if is_done(&found) {
             return Ok(Swapped::Done);
         }
-        value(found).map(Swapped::Conflict).ok_or_else(foreign)
+        value(found).map(Swapped::Conflict).ok_or_else(|| foreign().operation(operation))
     }
 }
 
@@ -214,7 +226,8 @@ impl MongoStore {
 impl Store for MongoStore {
     async fn get(&self, key: &Key) -> Result<Option<Bytes>> {
         let call = self.sessions.find_one(commands::live(key)).projection(commands::value_only());
-        Ok(self.run("get", call).await?.and_then(value))
+        let found = self.run("get", call).await?;
+        found.map(|found| value(found).ok_or_else(|| foreign().operation("get"))).transpose()
     }
 
     async fn set(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<()> {
@@ -256,20 +269,19 @@ impl AtomicStore for MongoStore {
     async fn create(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<bool> {
         check_size("create", &value)?;
         for _ in 0..TRIES {
-            // A live document does not match the filter, and the insert that follows meets its key.
+            // A binding alone, or what has expired, is no obstacle.
             let call = self
                 .sessions
-                .update_one(commands::not_live(key), commands::write(&value, ttl))
+                .find_one_and_update(commands::id(key), commands::write_new(&value, ttl))
                 .upsert(true)
+                .return_document(ReturnDocument::After)
+                .projection(commands::done())
                 .optional(self.durable.clone(), |call, concern| call.write_concern(concern));
             match self.attempt("create", call).await? {
-                Ok(_) => return Ok(true),
+                Ok(found) => return Ok(found.is_some_and(|found| is_done(&found))),
+                // Two inserted it at once, and this one came second: now it is there to be looked at.
                 Err(error) if is_duplicate(&error) => {}
                 Err(error) => return Err(classify(&error).operation("create")),
-            }
-            // What came first may have been a binding only, which is no obstacle.
-            if self.get(key).await?.is_some() {
-                return Ok(false);
             }
         }
         Err(contention("create"))
@@ -294,12 +306,7 @@ impl AtomicStore for MongoStore {
 #[async_trait]
 impl IndexedStore for MongoStore {
     async fn bind(&self, key: &Key, user: &str, ttl: Ttl) -> Result<()> {
-        if user.is_empty() || user.len() > MAX_USER_LEN {
-            return Err(Error::new(ErrorKind::Value)
-                .operation("bind")
-                .store("mongo")
-                .hint("a user is 1 to 255 bytes of text"));
-        }
+        check_user(STORE, user)?;
         for _ in 0..TRIES {
             let call = self.sessions.update_one(commands::id(key), commands::bind(user, ttl)).upsert(true);
             match self.attempt("bind", call).await? {
@@ -343,50 +350,6 @@ impl IndexedStore for MongoStore {
     }
 }
 
-#[async_trait]
-impl AdminStore for MongoStore {
-    fn scan(&self) -> BoxStream<'_, Result<Key>> {
-        let open = async {
-            let found = self.sessions.find(commands::live_any()).projection(doc! { "_id": 1 });
-            self.run("scan", found.batch_size(SCAN_BATCH)).await
-        };
-        let keys = once(open).map_ok(move |cursor| {
-            futures_util::stream::try_unfold(cursor, move |mut cursor| async move {
-                let next = self.run("scan", cursor.try_next()).await?;
-                next.map(|document| key(document).map(|key| (key, cursor))).transpose()
-            })
-        });
-        keys.try_flatten().boxed()
-    }
-
-    async fn len(&self) -> Result<u64> {
-        self.run("len", self.sessions.count_documents(commands::live_any())).await
-    }
-
-    async fn clear(&self) -> Result<u64> {
-        let delete = |filter| {
-            let call = self.sessions.delete_many(filter);
-            call.optional(self.durable.clone(), |call, concern| call.write_concern(concern))
-        };
-        let live = self.run("clear", delete(commands::live_any())).await?.deleted_count;
-        self.run("clear", delete(commands::dead_any())).await?;
-        Ok(live)
-    }
-
-    /// The server's TTL index does this by itself, within a minute or so. Two round trips.
-    async fn sweep(&self, limit: u32) -> Result<u64> {
-        let call = async {
-            let found = self.sessions.find(commands::dead_any()).projection(doc! { "_id": 1 });
-            // To the server a limit of 0 is none.
-            found.limit(i64::from(limit.max(1))).await?.try_collect::<Vec<Document>>().await
-        };
-        let found = self.run("sweep", call).await?;
-        let keys = found.into_iter().take(limit as usize).filter_map(|mut document| document.remove("_id"));
-        let call = self.sessions.delete_many(commands::dead_among(keys.collect()));
-        Ok(self.run("sweep", call).await?.deleted_count)
-    }
-}
-
 impl fmt::Debug for MongoStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MongoStore")
@@ -395,6 +358,11 @@ impl fmt::Debug for MongoStore {
             .field("status", &self.link.status().current())
             .finish_non_exhaustive()
     }
+}
+
+/// Returns whether the condition of the last change held.
+fn is_done(document: &Document) -> bool {
+    document.get_bool("s").unwrap_or(false)
 }
 
 /// Takes the value out of a document.
@@ -408,7 +376,7 @@ fn value(mut document: Document) -> Option<Bytes> {
 /// Takes the key out of a document.
 fn key(document: Document) -> Result<Key> {
     let foreign = || {
-        Error::new(ErrorKind::Corrupt).store("mongo").hint(
+        Error::new(ErrorKind::Corrupt).store(STORE).hint(
             "the collection holds a document whose _id is no key; give sessions a collection of their own",
         )
     };
@@ -417,7 +385,7 @@ fn key(document: Document) -> Result<Key> {
 
 fn foreign() -> Error {
     Error::new(ErrorKind::Corrupt)
-        .store("mongo")
+        .store(STORE)
         .hint("the collection holds a document that is no session's; give sessions a collection of their own")
 }
 
@@ -425,7 +393,7 @@ fn check_size(operation: &'static str, value: &[u8]) -> Result<()> {
     if value.len() > MAX_VALUE {
         return Err(Error::new(ErrorKind::TooLarge)
             .operation(operation)
-            .store("mongo")
+            .store(STORE)
             .hint(format!("a value of {} bytes is larger than {MAX_VALUE}", value.len())));
     }
     Ok(())
@@ -434,6 +402,6 @@ fn check_size(operation: &'static str, value: &[u8]) -> Result<()> {
 fn contention(operation: &'static str) -> Error {
     Error::new(ErrorKind::Contention)
         .operation(operation)
-        .store("mongo")
+        .store(STORE)
         .hint("16 others inserted the same key and removed it again, one after the other")
 }

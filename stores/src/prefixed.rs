@@ -15,11 +15,15 @@ use cloakroom_core::{
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 
+use crate::user::{MAX_USER_LEN, check_user};
+
+const STORE: &str = "prefixed";
+
 /// Ends the prefix in a key. It does not occur in the prefix as it is written there.
 const END: char = ':';
 
-/// The longest user a store has to take, in bytes.
-const MAX_USER_LEN: usize = 255;
+/// The longest prefix with its end, in bytes.
+const MAX_LEN: usize = Key::MAX_LEN - 128;
 
 /// Keys that are removed between two scans: memory for a few megabytes of them, and few scans.
 const CLEAR_AT_ONCE: usize = 65_536;
@@ -59,7 +63,7 @@ pub struct Prefixed<S> {
 impl<S: Store> Prefixed<S> {
     /// The longest prefix with its end, in bytes, as it is written in keys: it leaves 128 bytes for a key, the least
     /// that every store takes.
-    pub const MAX_LEN: usize = Key::MAX_LEN - 128;
+    pub const MAX_LEN: usize = MAX_LEN;
 
     /// Creates a view of `store` that holds only what is under `prefix`: 1 to 126 printable ASCII bytes without
     /// spaces, of which each `:` and `%` counts three times.
@@ -67,18 +71,7 @@ impl<S: Store> Prefixed<S> {
     /// # Errors
     /// [`ErrorKind::Config`] naming `prefix` when it is empty, too long, or not printable ASCII.
     pub fn new(store: S, prefix: impl AsRef<str>) -> Result<Self> {
-        let given = prefix.as_ref();
-        if given.is_empty() || !given.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Error::config("prefix", "must be printable ASCII without spaces, and not empty"));
-        }
-        let mut prefix = given.replace('%', "%25").replace(END, "%3A");
-        prefix.push(END);
-        if prefix.len() > Self::MAX_LEN {
-            let cure =
-                format!("must be at most {} bytes, with `:` and `%` counted three times", Self::MAX_LEN - 1);
-            return Err(Error::config("prefix", cure));
-        }
-        Ok(Self { inner: store, prefix: prefix.into() })
+        Ok(Self { inner: store, prefix: written(prefix.as_ref())?.into() })
     }
 
     /// Returns the store that holds the values.
@@ -109,7 +102,7 @@ impl<S: Store> Prefixed<S> {
     fn inner_key(&self, key: &Key) -> Result<Key> {
         if self.prefix.len() + key.as_bytes().len() > Key::MAX_LEN {
             return Err(Error::new(ErrorKind::Value)
-                .store("prefixed")
+                .store(STORE)
                 .hint("the key is longer than 255 bytes with the prefix"));
         }
         // On the stack: a key is at most that long, and this runs with every operation.
@@ -218,12 +211,7 @@ impl<S: Store> AtomicStore for Prefixed<S> {
 impl<S: Store> IndexedStore for Prefixed<S> {
     async fn bind(&self, key: &Key, user: &str, ttl: Ttl) -> Result<()> {
         let indexed = self.indexed()?;
-        if user.is_empty() || user.len() > MAX_USER_LEN {
-            return Err(Error::new(ErrorKind::Value)
-                .operation("bind")
-                .store("prefixed")
-                .hint("a user is 1 to 255 bytes of text"));
-        }
+        check_user(STORE, user)?;
         let key = self.inner_key(key)?;
         indexed.bind(&key, &self.inner_user(user), ttl).await
     }
@@ -284,8 +272,25 @@ impl<S: Store> AdminStore for Prefixed<S> {
     }
 }
 
+/// Writes a prefix as it stands in keys, with its end.
+///
+/// # Errors
+/// As [`Prefixed::new`].
+pub(crate) fn written(prefix: &str) -> Result<String> {
+    if prefix.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Error::config("prefix", "must be printable ASCII without spaces, and not empty"));
+    }
+    let mut written = prefix.replace('%', "%25").replace(END, "%3A");
+    written.push(END);
+    if written.len() > MAX_LEN {
+        let cure = format!("must be at most {} bytes, with `:` and `%` counted three times", MAX_LEN - 1);
+        return Err(Error::config("prefix", cure));
+    }
+    Ok(written)
+}
+
 fn unsupported(hint: &'static str) -> Error {
-    Error::new(ErrorKind::Unsupported).store("prefixed").hint(hint)
+    Error::new(ErrorKind::Unsupported).store(STORE).hint(hint)
 }
 
 #[cfg(feature = "memory")]

@@ -33,6 +33,7 @@ use cloakroom_core::{
 };
 
 pub use self::builder::RedisStoreBuilder;
+pub(crate) use self::builder::check_timeout;
 use self::{
     backend::Backend,
     classify::STORE,

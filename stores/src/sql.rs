@@ -11,6 +11,8 @@ use std::time::Duration;
 use cloakroom_core::{Error, ErrorKind, Key, Result};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
+use crate::user::check_user;
+
 pub(crate) use self::{
     connections::Connections,
     fault::{Fault, Tells, general},
@@ -24,9 +26,6 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How many keys one statement of a scan, a count or a clearing looks at.
 pub(crate) const PAGE: i64 = 1000;
-
-/// The longest name of a user, in bytes.
-const MAX_USER_LEN: usize = 255;
 
 /// A statement made of a template, shared by every call.
 #[derive(Clone, Debug)]
@@ -60,12 +59,7 @@ pub(crate) fn check_times(timeout: Duration, sweep_every: Option<Duration>) -> R
 
 /// Checks the name of a user, which is 1 to 255 bytes.
 pub(crate) fn user_bytes<'a>(store: &'static str, user: &'a str) -> Result<&'a [u8]> {
-    if user.is_empty() || user.len() > MAX_USER_LEN {
-        return Err(Error::new(ErrorKind::Value)
-            .operation("bind")
-            .store(store)
-            .hint("a user is 1 to 255 bytes of text"));
-    }
+    check_user(store, user)?;
     Ok(user.as_bytes())
 }
 

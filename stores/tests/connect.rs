@@ -9,10 +9,16 @@
 ))]
 #![allow(clippy::unwrap_used)] // A helper that fails is a test that fails.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use cloakroom::{Key, Store, Swapped, Ttl, connect};
+use cloakroom::{ErrorKind, Key, PostgresStore, SqliteStore, Store, Swapped, Ttl, connect};
 use cloakroom_conformance::{Env, Server};
+use futures_util::future::join_all;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 const LIFE: Ttl = Ttl::from_secs(600);
 
@@ -80,6 +86,7 @@ async fn behind_redis_sentinels() {
 async fn in_postgresql() {
     let server = Server::postgres().shared().await.unwrap();
     works(&format!("{}?sslmode=prefer&timeout=4s&max_connections=2", server.url()), "table").await;
+    works(&server.url().replacen("postgres://", "postgresql://", 1), "table").await;
 }
 
 #[tokio::test]
@@ -93,4 +100,143 @@ async fn in_mariadb() {
 async fn in_mongodb() {
     let server = Server::mongo().shared().await.unwrap();
     works(server.url(), "table").await;
+}
+
+/// A folder for a database, gone with this.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(Env::new("").namespace());
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn url(&self) -> String {
+        format!("sqlite://{}/sessions.db", self.0.display())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn the_table_is_the_one_that_the_address_names() {
+    let folder = Folder::new();
+    let (key, url) = (Key::new("one").unwrap(), folder.url());
+    let visits = connect(format!("{url}?table=visits")).await.unwrap();
+    visits.set(&key, "ours".into(), LIFE).await.unwrap();
+    for (table, there) in [(Some("visits"), true), (Some("others"), false), (None, false)] {
+        let mut builder = SqliteStore::builder();
+        if let Some(table) = table {
+            builder = builder.table(table);
+        }
+        let store = builder.connect(&url).await.unwrap();
+        store.migrate().await.unwrap();
+        assert_eq!(store.get(&key).await.unwrap().is_some(), there, "{table:?}");
+    }
+}
+
+#[tokio::test]
+async fn tables_are_made_unless_the_address_says_not_to() {
+    let folder = Folder::new();
+    let (key, url) = (Key::new("one").unwrap(), folder.url());
+    let bare = connect(format!("{url}?migrate=false")).await.unwrap();
+    let error = bare.get(&key).await.unwrap_err();
+    assert!(error.to_string().contains("migrate"), "{error}");
+    for address in [url.clone(), format!("{url}?migrate=true"), format!("{url}?migrate=false")] {
+        assert_eq!(connect(address).await.unwrap().get(&key).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn expired_rows_are_swept_as_often_as_the_address_says_or_never() {
+    let folder = Folder::new();
+    let (key, url) = (Key::new("one").unwrap(), folder.url());
+    let mut inside = SqliteConnection::connect(&format!("{url}?mode=rwc")).await.unwrap();
+    let mut stores = Vec::new();
+    for (table, every) in [("kept", "never"), ("swept", "20ms")] {
+        let store = connect(format!("{url}?table={table}&sweep_every={every}")).await.unwrap();
+        store.set(&key, "over".into(), Ttl::MIN).await.unwrap();
+        // The first look wakes the sweeper.
+        store.get(&key).await.unwrap();
+        stores.push(store);
+    }
+    let rows = async |inside: &mut SqliteConnection, table: &str| -> i64 {
+        let sql = AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+        sqlx::query_scalar(sql).fetch_one(inside).await.unwrap()
+    };
+    let began = Instant::now();
+    while rows(&mut inside, "swept").await > 0 {
+        assert!(began.elapsed() < Duration::from_secs(10), "it was never swept");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(rows(&mut inside, "kept").await, 1);
+}
+
+/// Of a table that somebody has locked nothing can be read: calls take their connections and wait for their deadlines.
+#[tokio::test]
+async fn connections_and_deadlines_are_those_of_the_address() {
+    let server = Server::postgres().shared().await.unwrap();
+    let (key, table) = (Key::new("one").unwrap(), Env::new("").namespace().to_owned());
+    let url = format!("{}?table={table}&sweep_every=never", server.url());
+    let store = connect(format!("{url}&max_connections=3&timeout=400ms")).await.unwrap();
+    let mut other = PgConnection::connect(server.url()).await.unwrap();
+    let mut lock = other.begin().await.unwrap();
+    let sql = AssertSqlSafe(format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"));
+    sqlx::raw_sql(sql).execute(&mut *lock).await.unwrap();
+    let began = Instant::now();
+    let calls = async {
+        let answers = join_all((0..8).map(|_| store.get(&key))).await;
+        (answers, began.elapsed())
+    };
+    let watched = async {
+        let mut seen = Vec::new();
+        while began.elapsed() < Duration::from_millis(350) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            seen.push(format!("{store:?}"));
+        }
+        seen
+    };
+    let ((answers, took), seen) = tokio::join!(calls, watched);
+    for answer in answers {
+        // No answer, or not even a connection.
+        let kind = answer.unwrap_err().kind();
+        assert!(matches!(kind, ErrorKind::Timeout | ErrorKind::Unavailable), "{kind:?}");
+    }
+    assert!((Duration::from_millis(400)..Duration::from_millis(1900)).contains(&took), "it took {took:?}");
+    assert!(seen.iter().any(|shown| shown.contains("connections: 3")), "{seen:?}");
+    assert!(!seen.iter().any(|shown| shown.contains("connections: 4")), "{seen:?}");
+    lock.rollback().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_schema_is_the_one_that_the_address_names() {
+    let server = Server::postgres().shared().await.unwrap();
+    let (key, schema) = (Key::new("one").unwrap(), Env::new("").namespace().to_owned());
+    let mut inside = PgConnection::connect(server.url()).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&mut inside).await.unwrap();
+    let address = format!("{}?schema={schema}&table=visits&sweep_every=never", server.url());
+    let store = connect(address).await.unwrap();
+    store.set(&key, "ours".into(), LIFE).await.unwrap();
+    let builder = PostgresStore::builder().schema(&schema).table("visits").sweep_every(None);
+    let same = builder.connect(server.url()).await.unwrap();
+    assert_eq!(same.get(&key).await.unwrap().as_deref(), Some(&b"ours"[..]));
+    let sql = AssertSqlSafe(format!("SELECT count(*) FROM {schema}.visits"));
+    assert_eq!(sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut inside).await.unwrap(), 1);
+}
+
+/// Whoever accepts connections and says nothing.
+#[tokio::test]
+async fn a_redis_that_says_nothing_is_waited_for_as_long_as_the_address_says() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let began = Instant::now();
+    let error = connect(format!("redis://user:canary@127.0.0.1:{port}/0?timeout=200ms")).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable), "{error}");
+    assert!(began.elapsed() < Duration::from_millis(1400), "it took {:?}", began.elapsed());
+    assert!(!format!("{error:?} {error}").contains("canary"));
 }

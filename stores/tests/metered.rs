@@ -119,6 +119,8 @@ fn every_outcome_is_counted_under_its_own_name() {
         store.destroy(&key()).await.expect("it answers");
         store.destroy(&key()).await.expect("it answers");
         store.replace(&key(), b"canary-value", value(), TTL).await.expect("it answers");
+        store.touch(&key(), TTL).await.expect("it answers");
+        store.remove(&key(), b"canary-value").await.expect("it answers");
         store.set(&key(), value(), TTL).await.expect("it answers");
         store.as_indexed().expect("it has one").keys_of("canary-user").await.expect("it answers");
         store.scan().try_collect::<Vec<_>>().await.expect("it answers");
@@ -132,6 +134,8 @@ fn every_outcome_is_counted_under_its_own_name() {
         ("replace", "done"),
         ("replace", "gone"),
         ("touch", "done"),
+        ("touch", "gone"),
+        ("remove", "gone"),
         ("destroy", "done"),
         ("destroy", "absent"),
         ("set", "done"),

@@ -2,16 +2,22 @@
 #![cfg(feature = "mongo")]
 #![allow(clippy::unwrap_used, clippy::panic)] // A helper that fails is a test that fails.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use cloakroom::{
-    AdminStore, AtomicStore, Bytes, ErrorKind, IndexedStore, Key, MongoStore, Status, Store, Swapped, Ttl,
+    Acknowledge, AdminStore, AtomicStore, Bytes, ErrorKind, IndexedStore, Key, MongoStore, Status, Store,
+    Swapped, Ttl,
 };
 use cloakroom_conformance::{Env, Running, Server};
 use futures_util::TryStreamExt;
 use mongodb::{
     Client, Collection,
-    bson::{Document, doc, serialize_to_vec},
+    bson::{Binary, Document, doc, serialize_to_vec, spec::BinarySubtype},
+    event::{EventHandler, command::CommandEvent},
+    options::{Acknowledgment, ClientOptions, WriteConcern},
 };
 
 const TTL: Ttl = Ttl::from_secs(3600);
@@ -34,6 +40,11 @@ impl Place {
     async fn store(&self) -> MongoStore {
         MongoStore::from_collection(self.collection.clone()).await.expect("the server answers")
     }
+}
+
+fn now_millis() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970");
+    i64::try_from(now.as_millis()).expect("it is not that late")
 }
 
 fn key(text: &str) -> Key {
@@ -82,6 +93,12 @@ async fn an_address_opens_it_with_our_options() {
     store.set(&key("k"), "v".into(), TTL).await.expect("it answers");
     let shown = format!("{store:?}");
     assert!(shown.contains("Prefixed") && shown.contains(table) && shown.contains("3s"), "{shown}");
+    let bare = format!("{table}_bare");
+    let store = cloakroom::connect(format!("{url}{separator}table={bare}&migrate=false")).await;
+    store.expect("the server answers").set(&key("k"), "v".into(), TTL).await.expect("it answers");
+    let database = place.collection.client().database("cloakroom");
+    let indexes = database.collection::<Document>(&bare).list_index_names().await.expect("it answers");
+    assert_eq!(indexes, ["_id_"]);
 }
 
 #[tokio::test]
@@ -166,6 +183,210 @@ async fn a_session_of_a_mebibyte_is_kept_and_a_larger_one_than_the_limit_is_refu
         ErrorKind::TooLarge
     );
     assert_eq!(store.get(&key("k")).await.expect("it answers"), Some(large(2)));
+}
+
+#[tokio::test]
+async fn a_session_of_the_greatest_size_can_be_replaced_and_removed() {
+    const MAX: usize = 7 << 20;
+    let store = Place::new().await.store().await;
+    let huge = |byte| Bytes::from(vec![byte; MAX]);
+    assert!(store.create(&key("k"), huge(1), TTL).await.expect("it answers"));
+    assert!(!store.create(&key("k"), huge(9), TTL).await.expect("it answers"));
+    let swapped = store.replace(&key("k"), &huge(9), huge(2), TTL).await.expect("it answers");
+    assert!(swapped == Swapped::Conflict(huge(1)), "it is what was created");
+    let swapped = store.replace(&key("k"), &huge(1), huge(2), TTL).await.expect("it answers");
+    assert!(swapped == Swapped::Done, "it was as expected");
+    assert!(store.get(&key("k")).await.expect("it answers") == Some(huge(2)));
+    assert!(store.remove(&key("k"), &huge(2)).await.expect("it answers") == Swapped::Done);
+    assert!(store.remove(&key("k"), &huge(2)).await.expect("it answers") == Swapped::Gone);
+}
+
+#[tokio::test]
+async fn a_live_document_without_a_value_is_corrupt_and_not_absent() {
+    let place = Place::new().await;
+    let store = place.store().await;
+    let end = mongodb::bson::DateTime::from_millis(4_102_444_800_000);
+    place.collection.insert_one(doc! { "_id": "text", "v": "canary", "e": end }).await.expect("it answers");
+    place.collection.insert_one(doc! { "_id": "none", "e": end }).await.expect("it answers");
+    for name in ["text", "none"] {
+        let error = store.get(&key(name)).await.expect_err("nobody can read it");
+        assert_eq!((error.kind(), error.failed_operation()), (ErrorKind::Corrupt, Some("get")));
+        assert!(!format!("{error:?} {error}").contains("canary"));
+        let error = store.replace(&key(name), b"v", "w".into(), TTL).await.expect_err("nobody can read it");
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(!store.create(&key(name), "w".into(), TTL).await.expect("it answers"));
+    }
+    let left = place.collection.find_one(doc! { "_id": "text" }).await.expect("it answers");
+    assert_eq!(left.expect("it is there").get_str("v").expect("it is as it was"), "canary");
+}
+
+/// What is under a thousand keys goes in one command, and what is above in several.
+#[tokio::test]
+async fn more_keys_than_a_command_takes_are_counted_swept_and_cleared() {
+    let place = Place::new().await;
+    let store = place.store().await;
+    let (live, dead) = (2300_u64, 2100_u64);
+    let date = mongodb::bson::DateTime::from_millis;
+    let value = Binary { subtype: BinarySubtype::Generic, bytes: vec![1] };
+    let document = |name: String, end| {
+        doc! { "_id": name, "v": value.clone(), "e": date(end), "p": date(end) }
+    };
+    let over = now_millis() - 1;
+    let dead_ones = (0..dead).map(|number| document(format!("dead-{number}"), over));
+    let live_ones = (0..live).map(|number| document(format!("live-{number}"), 4_102_444_800_000));
+    // No index of ours is there to sweep meanwhile.
+    place.collection.drop_indexes().await.expect("it answers");
+    place.collection.insert_many(dead_ones.chain(live_ones)).await.expect("it answers");
+    assert_eq!(store.len().await.expect("it answers"), live);
+    assert_eq!(store.sweep(0).await.expect("it answers"), 0);
+    assert_eq!(store.sweep(1500).await.expect("it answers"), 1500);
+    assert_eq!(store.sweep(u32::MAX).await.expect("it answers"), dead - 1500);
+    assert_eq!(store.len().await.expect("it answers"), live);
+    let again = (0..dead).map(|number| document(format!("dead-{number}"), over));
+    place.collection.insert_many(again).await.expect("it answers");
+    assert_eq!(store.clear().await.expect("it answers"), live);
+    assert_eq!(place.collection.count_documents(doc! {}).await.expect("it answers"), 0);
+}
+
+/// The write concern of each command of this name that a store sends.
+async fn concerns(
+    acknowledge: Acknowledge,
+    configured: Option<WriteConcern>,
+) -> Vec<(&'static str, Option<Document>)> {
+    let place = Place::new().await;
+    let sent: Arc<Mutex<Vec<Document>>> = Arc::default();
+    let mut options = ClientOptions::parse(place.server.url()).await.expect("the address can be used");
+    options.write_concern = configured;
+    let kept = Arc::clone(&sent);
+    options.command_event_handler = Some(EventHandler::callback(move |event| {
+        if let CommandEvent::Started(event) = event {
+            kept.lock().expect("nobody panics").push(event.command);
+        }
+    }));
+    let client = Client::with_options(options).expect("the options can be used");
+    let builder = MongoStore::builder().database("cloakroom_test").collection(place.collection.name());
+    let store = builder.acknowledge(acknowledge).from_client(client).await.expect("the server answers");
+    let key = key("k");
+    let mut concerns = Vec::new();
+    let mut note = |operation| {
+        let mut sent = sent.lock().expect("nobody panics");
+        // Of those that do two things the last one writes.
+        let command = sent.drain(..).next_back().expect("something was sent");
+        concerns.push((operation, command.get_document("writeConcern").ok().cloned()));
+    };
+    note("create indexes");
+    store.create(&key, "v".into(), TTL).await.expect("it answers");
+    note("create");
+    store.remove(&key, b"v").await.expect("it answers");
+    note("remove");
+    store.destroy(&key).await.expect("it answers");
+    note("destroy");
+    store.set(&key, "v".into(), TTL).await.expect("it answers");
+    note("set");
+    store.bind(&key, "ann", TTL).await.expect("it answers");
+    note("bind");
+    store.destroy_user("ann", None).await.expect("it answers");
+    note("destroy_user");
+    concerns
+}
+
+#[tokio::test]
+async fn what_no_failover_may_undo_waits_for_a_majority() {
+    for (operation, concern) in concerns(Acknowledge::Majority, None).await {
+        match operation {
+            "create" | "remove" | "destroy" | "destroy_user" => {
+                let concern = concern.expect("it says what it waits for");
+                assert_eq!(concern.get_str("w").ok(), Some("majority"), "{operation}");
+                // Before the store's own deadline of 4 seconds.
+                let limit = concern.get("wtimeout").and_then(|it| it.as_i64().or(it.as_i32().map(i64::from)));
+                assert!(limit.is_some_and(|limit| (3000..4000).contains(&limit)), "{operation}: {concern}");
+            }
+            _ => assert_eq!(concern, None, "{operation}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_configured_otherwise_waits_for_that() {
+    for (operation, concern) in concerns(Acknowledge::Configured, None).await {
+        assert_eq!(concern, None, "{operation}");
+    }
+    let one = WriteConcern::nodes(1);
+    for (operation, concern) in concerns(Acknowledge::Configured, Some(one)).await {
+        let concern = concern.expect("the client says what to wait for");
+        assert_eq!(concern.get("w").map(ToString::to_string).as_deref(), Some("1"), "{operation}");
+    }
+    // What has to wait for the majority does so whatever the client says, and keeps the client's journal.
+    let journal = WriteConcern::builder().w(Acknowledgment::Nodes(1)).journal(true).build();
+    for (operation, concern) in concerns(Acknowledge::Majority, Some(journal)).await {
+        let concern = concern.expect("there is one");
+        let majority = matches!(operation, "create" | "remove" | "destroy" | "destroy_user");
+        assert_eq!(concern.get_str("w").ok() == Some("majority"), majority, "{operation}");
+        assert_eq!(concern.get_bool("j").ok(), Some(true), "{operation}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_is_missed_before_anybody_asks_it() {
+    let server = Server::mongo().start().await.expect("there is a server");
+    let separator = if server.url().contains('?') { '&' } else { '?' };
+    // The driver looks after it as often as it can be told to.
+    let url = format!("{}{separator}heartbeatFrequencyMS=500", server.url());
+    let store = MongoStore::connect(&url).await.expect("the server answers");
+    let mut status = store.status();
+    assert_eq!(status.current(), Status::Connected);
+    server.kill().await.expect("it can be killed");
+    while status.current() == Status::Connected {
+        tokio::time::timeout(Duration::from_secs(5), status.changed()).await.expect("it is noticed");
+    }
+    assert!(matches!(status.current(), Status::Disconnected { .. }));
+}
+
+#[tokio::test]
+async fn a_replica_set_is_served() {
+    let server = Server::mongo().arg("--replSet").arg("rs0").start().await.expect("there is a server");
+    let separator = if server.url().contains('?') { '&' } else { '?' };
+    // The name that the set has for its member may mean nothing outside of the container.
+    let url = format!("{}{separator}directConnection=true", server.url());
+    let client = Client::with_uri_str(&url).await.expect("the address can be used");
+    let hello = client.database("admin").run_command(doc! { "hello": 1 }).await.expect("it answers");
+    assert!(hello.get_str("setName").is_ok(), "{hello}");
+    let store = MongoStore::connect(&url).await.expect("the server answers");
+    assert!(store.create(&key("k"), "v".into(), TTL).await.expect("it answers"));
+    let swapped = store.replace(&key("k"), b"v", "w".into(), TTL).await.expect("it answers");
+    assert_eq!(swapped, Swapped::Done);
+    assert_eq!(store.remove(&key("k"), b"w").await.expect("it answers"), Swapped::Done);
+    assert!(!store.destroy(&key("k")).await.expect("it answers"));
+}
+
+#[tokio::test]
+async fn an_address_in_the_dns_that_is_not_there_is_an_error_in_time() {
+    let builder = MongoStore::builder().timeout(Duration::from_millis(500));
+    let began = Instant::now();
+    let error = builder.connect("mongodb+srv://user:canary@no-such-canary.invalid/shop").await;
+    let error = error.expect_err("there is no such name");
+    assert!(began.elapsed() < Duration::from_secs(2), "it took {:?}", began.elapsed());
+    assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Config), "{error}");
+    assert!(!format!("{error:?} {error}").contains("canary"), "{error}");
+    let error = cloakroom::connect("mongodb+srv://user:canary@no-such-canary.invalid/?timeout=500ms").await;
+    let error = error.expect_err("there is no such name");
+    assert!(!format!("{error:?} {error}").contains("canary"), "{error}");
+}
+
+#[tokio::test]
+async fn a_misspelt_option_of_the_driver_is_called_an_option_and_not_shown() {
+    for url in [
+        "mongodb://user:p@host/?retryWritess=canary",
+        "mongodb://user:p@host/shop?connectTimeoutMS=canary",
+        "mongodb://user:p@host/shop?canary",
+    ] {
+        let error = MongoStore::connect(url).await.expect_err("it cannot be used");
+        assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("url")));
+        assert!(
+            error.to_string().contains("option") && !format!("{error:?} {error}").contains("canary"),
+            "{error}"
+        );
+    }
 }
 
 #[tokio::test]

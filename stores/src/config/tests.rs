@@ -1,3 +1,5 @@
+mod behaviour;
+
 use serde_json::json;
 
 use super::*;
@@ -129,6 +131,22 @@ fn a_variable_with_a_bad_value_names_its_field() {
             SessionConfig::from_variables("S", variable.into_iter()).unwrap_err().field(),
             Some(field)
         );
+    }
+}
+
+/// The parser shows the line it stopped at, whatever stands in it, so only its own words are fit for a log.
+#[test]
+fn the_words_of_a_toml_error_quote_nothing() {
+    for toml in [
+        "url = 'redis://user:canary@host",
+        "url = redis://user:canary@host",
+        "url = 'redis://user:canary@host'\nrolling = 'canary'",
+        "url = 5\nkeys = 'canary'",
+        "[cookie]\nname = 'canary'\nname = 'canary'",
+        "keys = ['canary'",
+    ] {
+        let error = toml::from_str::<SessionConfig>(toml).unwrap_err();
+        assert!(!error.message().contains("canary"), "{}", error.message());
     }
 }
 

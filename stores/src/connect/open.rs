@@ -36,13 +36,12 @@ pub(super) async fn memory(address: Address) -> Result<Arc<dyn Store>> {
 fn redis_builder(address: &Address) -> Result<crate::RedisStoreBuilder> {
     let mut builder = crate::RedisStore::builder();
     if let Some(prefix) = address.text("prefix") {
-        if prefix.is_empty() {
-            return Err(cloakroom_core::Error::config("prefix", "must not be empty; leave it out instead"));
-        }
         // As `Prefixed` does it, so that no prefix begins with another.
-        builder = builder.prefix(format!("{}:", prefix.replace('%', "%25").replace(':', "%3A")));
+        builder = builder.prefix(crate::prefixed::written(prefix)?);
     }
     if let Some(timeout) = address.duration("timeout")? {
+        // The builder has two, of other names.
+        crate::redis::check_timeout("timeout", timeout)?;
         builder = builder.connect_timeout(timeout).response_timeout(timeout);
     }
     Ok(builder)
@@ -59,20 +58,27 @@ fn plain_scheme(address: &Address) -> &'static str {
     if address.scheme().starts_with("rediss") { "rediss" } else { "redis" }
 }
 
+/// Returns the addresses of the nodes of a cluster, each with the user, the path and the driver's options.
 #[cfg(feature = "redis")]
-pub(super) async fn redis_cluster(address: Address) -> Result<Arc<dyn Store>> {
-    let scheme = plain_scheme(&address);
+fn cluster_nodes(address: &Address) -> Result<Vec<String>> {
+    let scheme = plain_scheme(address);
     let parts = address.parts()?;
     let user = parts.user.map(|user| format!("{user}@")).unwrap_or_default();
     let query = parts.query.map(|query| format!("?{query}")).unwrap_or_default();
     let node = |host: &&str| format!("{scheme}://{user}{host}/{}{query}", parts.path);
-    let nodes: Vec<String> = parts.hosts.iter().map(node).collect();
-    Ok(Arc::new(redis_builder(&address)?.cluster(nodes).await?))
+    Ok(parts.hosts.iter().map(node).collect())
 }
 
 #[cfg(feature = "redis")]
-pub(super) async fn redis_sentinel(address: Address) -> Result<Arc<dyn Store>> {
-    let scheme = plain_scheme(&address);
+pub(super) async fn redis_cluster(address: Address) -> Result<Arc<dyn Store>> {
+    let nodes = cluster_nodes(&address)?;
+    Ok(Arc::new(redis_builder(&address)?.cluster(nodes).await?))
+}
+
+/// Returns the addresses of the sentinels, and that of the master with the user, the database and the driver's options.
+#[cfg(feature = "redis")]
+fn sentinels_and_master(address: &Address) -> Result<(Vec<String>, String)> {
+    let scheme = plain_scheme(address);
     let parts = address.parts()?;
     if parts.path.is_empty() || parts.path.starts_with('/') {
         let cure = "must name the master after the sentinels: redis+sentinel://host1,host2/mymaster/0";
@@ -90,6 +96,12 @@ pub(super) async fn redis_sentinel(address: Address) -> Result<Arc<dyn Store>> {
             _ => format!("{scheme}://{host}:26379"),
         })
         .collect();
+    Ok((sentinels, master))
+}
+
+#[cfg(feature = "redis")]
+pub(super) async fn redis_sentinel(address: Address) -> Result<Arc<dyn Store>> {
+    let (sentinels, master) = sentinels_and_master(&address)?;
     Ok(Arc::new(redis_builder(&address)?.sentinel(sentinels, &master).await?))
 }
 
@@ -149,6 +161,7 @@ pub(super) async fn mysql(address: Address) -> Result<Arc<dyn Store>> {
 pub(super) async fn mongo(address: Address) -> Result<Arc<dyn Store>> {
     let mut builder = crate::MongoStore::builder();
     if let Some(collection) = address.text("table") {
+        crate::mongo::check_collection("table", collection)?;
         builder = builder.collection(collection);
     }
     if let Some(timeout) = address.duration("timeout")? {
@@ -158,4 +171,57 @@ pub(super) async fn mongo(address: Address) -> Result<Arc<dyn Store>> {
         builder = builder.leave_indexes();
     }
     under_prefix(builder.connect(address.rest()).await?, &address)
+}
+
+#[cfg(all(test, feature = "redis"))]
+mod tests {
+    use super::*;
+
+    fn address(url: &str) -> Address {
+        Address::parse(url).expect("it can be taken apart")
+    }
+
+    #[test]
+    fn each_node_of_a_cluster_has_the_user_and_the_options_of_the_address() {
+        for (url, nodes) in [
+            ("redis+cluster://a", vec!["redis://a/"]),
+            ("redis+cluster://a:1,b?timeout=2s", vec!["redis://a:1/", "redis://b/"]),
+            (
+                "rediss+cluster://u:p%40@a,[::1]:7/0?protocol=resp3&prefix=shop",
+                vec!["rediss://u:p%40@a/0?protocol=resp3", "rediss://u:p%40@[::1]:7/0?protocol=resp3"],
+            ),
+        ] {
+            assert_eq!(cluster_nodes(&address(url)).expect("it has hosts"), nodes);
+        }
+    }
+
+    #[test]
+    fn the_user_and_the_database_of_sentinels_are_those_of_the_master() {
+        for (url, sentinels, master) in [
+            ("redis+sentinel://a/main", vec!["redis://a:26379"], "redis://main"),
+            (
+                "redis+sentinel://u:p@a:1,[::1],[::1]:2/main/3?prefix=shop&protocol=resp3",
+                vec!["redis://a:1", "redis://[::1]:26379", "redis://[::1]:2"],
+                "redis://u:p@main/3?protocol=resp3",
+            ),
+            (
+                "rediss+sentinel://u:p@a,b/main",
+                vec!["rediss://a:26379", "rediss://b:26379"],
+                "rediss://u:p@main",
+            ),
+        ] {
+            let (found, found_master) = sentinels_and_master(&address(url)).expect("it names a master");
+            assert_eq!((found, &*found_master), (sentinels.into_iter().map(str::to_owned).collect(), master));
+        }
+        for url in ["redis+sentinel://a", "redis+sentinel://a/", "redis+sentinel://a//0"] {
+            assert_eq!(sentinels_and_master(&address(url)).expect_err("no master").field(), Some("url"));
+        }
+    }
+
+    #[test]
+    fn tls_of_a_single_server_is_left_to_the_driver() {
+        let address = address("rediss://u:p@h:1/2?prefix=shop&timeout=2s&protocol=resp3");
+        assert_eq!(address.rest(), "rediss://u:p@h:1/2?protocol=resp3");
+        assert_eq!(plain_scheme(&address), "rediss");
+    }
 }

@@ -2,16 +2,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-#[cfg(doc)]
-use cloakroom_core::ErrorKind;
-use cloakroom_core::{Error, Result};
+use cloakroom_core::{Error, ErrorKind, Result};
 use mongodb::{
     Client, Collection, Database,
     bson::doc,
-    options::{ClientOptions, CollectionOptions, ReadPreference, SelectionCriteria, WriteConcern},
+    error::Error as DriverError,
+    options::{
+        ClientOptions, CollectionOptions, ConnectionString, ReadPreference, SelectionCriteria, WriteConcern,
+    },
 };
 
-use super::{MongoStore, classify::classify, commands, link::Link};
+use super::{
+    MongoStore,
+    classify::{STORE, classify},
+    commands,
+    link::Link,
+};
 
 /// Configures a [`MongoStore`]: begin with [`MongoStore::builder`], end with one of `connect`, `from_client` and
 /// `from_collection`.
@@ -115,16 +121,14 @@ impl MongoStoreBuilder {
     /// [`ErrorKind::Unavailable`] when no server answers, [`ErrorKind::Rejected`] when it refuses the credentials or the
     /// indexes. The address is in none of them.
     pub async fn connect(self, url: &str) -> Result<MongoStore> {
-        // The driver's message quotes the address.
-        let mut options = ClientOptions::parse(url).await.map_err(|error| match classify(&error) {
-            error if error.is_retryable() => error.operation("connect"),
-            _ => Error::config(
-                "url",
-                "is no address of a MongoDB; write mongodb://user:password@host:27017/database, \
-                     with special characters of the password percent-encoded",
-            )
-            .store("mongo"),
-        })?;
+        self.check()?;
+        // Of `mongodb+srv` the servers are asked for in the DNS.
+        let parsed = tokio::time::timeout(self.timeout, ClientOptions::parse(url).into_future()).await;
+        let late = |_| {
+            let hint = format!("the names of the servers took longer than {:?} to find", self.timeout);
+            Error::new(ErrorKind::Unavailable).operation("connect").store(STORE).hint(hint)
+        };
+        let mut options = parsed.map_err(late)?.map_err(|error| unusable(url, &error))?;
         options.retry_writes = Some(false);
         options.server_selection_timeout.get_or_insert(self.timeout / 2);
         options.connect_timeout.get_or_insert(self.timeout / 2);
@@ -168,15 +172,17 @@ impl MongoStoreBuilder {
         }
     }
 
-    async fn open(self, database: &Database, link: Arc<Link>) -> Result<MongoStore> {
+    /// Finds what is wrong before anything is connected.
+    fn check(&self) -> Result<()> {
         if self.timeout < Duration::from_millis(1) {
             return Err(Error::config("timeout", "must be at least 1 ms; try 4 seconds"));
         }
-        let bad = |name: &str| name.is_empty() || name.contains(['$', '\0']);
-        if bad(&self.collection) || self.collection.starts_with("system.") {
-            return Err(Error::config("collection", "must be a name without `$`, such as sessions"));
-        }
-        if bad(database.name()) || database.name().contains(['/', '\\', '.', ' ', '"']) {
+        check_collection("collection", &self.collection)
+    }
+
+    async fn open(self, database: &Database, link: Arc<Link>) -> Result<MongoStore> {
+        self.check()?;
+        if is_bad(database.name()) || database.name().contains(['/', '\\', '.', ' ', '"']) {
             return Err(Error::config("database", "must be a name of letters, digits, `_` and `-`"));
         }
         let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
@@ -188,7 +194,8 @@ impl MongoStoreBuilder {
                 // A concern replaces all of the configured one, of which this keeps whether to wait for the journal.
                 let journal = database.write_concern().and_then(|configured| configured.journal);
                 let mut concern = WriteConcern::majority();
-                concern.w_timeout = Some(self.timeout);
+                // Sooner than the operation's own deadline, so that the server says what it waits for.
+                concern.w_timeout = Some((self.timeout * 7 / 8).max(Duration::from_millis(1)));
                 concern.journal = journal;
                 concern
             }),
@@ -202,4 +209,39 @@ impl MongoStoreBuilder {
         }
         Ok(store)
     }
+}
+
+/// Checks the name of a collection, under the name that the caller knows it by.
+///
+/// # Errors
+/// [`ErrorKind::Config`] naming `field`.
+pub(crate) fn check_collection(field: &'static str, name: &str) -> Result<()> {
+    if is_bad(name) || name.starts_with("system.") {
+        return Err(Error::config(field, "must be a name without `$`, such as sessions"));
+    }
+    Ok(())
+}
+
+fn is_bad(name: &str) -> bool {
+    name.is_empty() || name.contains(['$', '\0'])
+}
+
+/// Tells what is wrong with an address. The driver's message quotes it.
+fn unusable(url: &str, error: &DriverError) -> Error {
+    let error = classify(error).operation("connect");
+    if error.is_retryable() {
+        return error;
+    }
+    let options = url.split_once('?').is_some_and(|(base, _)| ConnectionString::parse(base).is_ok());
+    let cure = match options {
+        true => {
+            "has an option after `?` that the driver does not know, or with a value that it cannot use; \
+             a `?` in a password must be percent-encoded"
+        }
+        false => {
+            "is no address of a MongoDB; write mongodb://user:password@host:27017/database, \
+             with special characters of the password percent-encoded"
+        }
+    };
+    Error::config("url", cure).store(STORE)
 }

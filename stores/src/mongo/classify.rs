@@ -3,13 +3,16 @@
 use cloakroom_core::{Error, ErrorKind};
 use mongodb::error::{Error as DriverError, ErrorKind as DriverErrorKind, WriteFailure};
 
+/// The name of the store in errors.
+pub(super) const STORE: &str = "mongo";
+
 /// The code of a duplicate key.
 const DUPLICATE: i32 = 11000;
 
 /// Turns an error of the driver into ours. Its message may quote keys and values, so it is not attached: the code stands
 /// for it.
 pub(crate) fn classify(error: &DriverError) -> Error {
-    let ours = |kind, hint: String| Error::new(kind).store("mongo").hint(hint);
+    let ours = |kind, hint: String| Error::new(kind).store(STORE).hint(hint);
     if let Some(code) = code(error) {
         let kind = kind_of(code);
         return match (kind, &*error.kind) {
@@ -47,6 +50,26 @@ pub(crate) fn classify(error: &DriverError) -> Error {
             ours(ErrorKind::Unsupported, "the server is too old: MongoDB 4.4 or later is needed".into())
         }
         _ => ours(ErrorKind::Backend, "the driver could not make sense of the server's answer".into()),
+    }
+}
+
+/// What an error says about the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tells {
+    /// No server that takes operations was reached.
+    Outage,
+    /// The server is there, and has answered. One that took too long over a single operation, or waited in vain for the
+    /// majority, is as well.
+    Answer,
+    Nothing,
+}
+
+/// Tells what an error says about the connection.
+pub(super) fn tells(error: &DriverError) -> Tells {
+    match (classify(error).kind(), code(error)) {
+        (ErrorKind::Unavailable, _) => Tells::Outage,
+        (_, Some(_)) => Tells::Answer,
+        _ => Tells::Nothing,
     }
 }
 
@@ -151,6 +174,25 @@ mod tests {
             let ours = classify(&error);
             assert_eq!(ours.kind(), kind, "{ours}");
             assert!(!format!("{ours:?} {ours}").contains("canary"));
+        }
+    }
+
+    #[test]
+    fn an_answer_of_the_server_is_no_outage_whatever_it_says() {
+        for (error, told) in [
+            (io(std::io::ErrorKind::ConnectionReset), Tells::Outage),
+            (command(91), Tells::Outage),
+            (command(10107), Tells::Outage),
+            (write_concern(189), Tells::Outage),
+            (command(50), Tells::Answer),
+            (command(262), Tells::Answer),
+            (command(13), Tells::Answer),
+            (write(11000), Tells::Answer),
+            (write_concern(64), Tells::Answer),
+            (write_concern(100), Tells::Answer),
+            (DriverError::custom("canary"), Tells::Nothing),
+        ] {
+            assert_eq!(tells(&error), told, "{error}");
         }
     }
 

@@ -26,12 +26,14 @@ pub(super) fn live(key: &Key) -> Document {
     doc! { "_id": key.as_str(), "e": { "$gt": now() } }
 }
 
-pub(super) fn not_live(key: &Key) -> Document {
-    doc! { "_id": key.as_str(), "e": { "$not": { "$gt": now() } } }
-}
-
 pub(super) fn live_any() -> Document {
     doc! { "e": { "$gt": now() } }
+}
+
+/// Narrows a filter to the keys that come after one.
+pub(super) fn after(mut filter: Document, last: Bson) -> Document {
+    filter.insert("_id", doc! { "$gt": last });
+    filter
 }
 
 /// Finds the live values bound to `user`, but that of `except`.
@@ -46,9 +48,7 @@ pub(super) fn live_of(user: &str, except: Option<&Key>) -> Document {
 
 /// Finds those of `keys` that are live and bound to `user` still.
 pub(super) fn live_among(user: &str, keys: Vec<Bson>) -> Document {
-    let mut filter = live_of(user, None);
-    filter.insert("_id", doc! { "$in": keys });
-    filter
+    among(live_of(user, None), keys)
 }
 
 /// Finds the values that have expired and whose bindings wait for nothing any more. Those that were removed are left to
@@ -58,14 +58,19 @@ pub(super) fn dead_any() -> Document {
     doc! { "e": { "$gt": REMOVED, "$lte": now }, "p": { "$lte": now } }
 }
 
-pub(super) fn dead_among(keys: Vec<Bson>) -> Document {
-    let mut filter = dead_any();
+/// Narrows a filter to some keys.
+pub(super) fn among(mut filter: Document, keys: Vec<Bson>) -> Document {
     filter.insert("_id", doc! { "$in": keys });
     filter
 }
 
 pub(super) fn value_only() -> Document {
     doc! { "_id": 0, "v": 1 }
+}
+
+/// Shows of a changed document whether the condition held.
+pub(super) fn done() -> Document {
+    doc! { "_id": 0, "s": 1 }
 }
 
 /// Shows of a changed document whether the condition held, and its value if not.
@@ -79,11 +84,20 @@ pub(super) fn write(value: &[u8], ttl: Ttl) -> Vec<Document> {
     vec![doc! { "$set": { "v": literal(binary(value)), "e": end.clone(), "p": { "$max": [end, "$w"] } } }]
 }
 
+/// Writes a value with its end unless there is a live one, and changes nothing otherwise.
+pub(super) fn write_new(value: &[u8], ttl: Ttl) -> Vec<Document> {
+    let end = literal(end_of(ttl.duration()));
+    let purge = doc! { "$max": [end.clone(), "$w"] };
+    // What is not there comes before every date.
+    let free = doc! { "$lte": ["$e", literal(now())] };
+    change_where(free, literal(binary(value)), end, purge)
+}
+
 /// Writes a value with its end over one that equals `expected`, and changes nothing otherwise.
 pub(super) fn write_if(expected: &[u8], value: &[u8], ttl: Ttl) -> Vec<Document> {
     let end = literal(end_of(ttl.duration()));
     let purge = doc! { "$max": [end.clone(), "$w"] };
-    change_if(expected, literal(binary(value)), end, purge)
+    change_where(equals(expected), literal(binary(value)), end, purge)
 }
 
 /// Removes the value and keeps the binding.
@@ -95,7 +109,7 @@ pub(super) fn end() -> Vec<Document> {
 /// Removes a value that equals `expected`, and changes nothing otherwise.
 pub(super) fn end_if(expected: &[u8]) -> Vec<Document> {
     let purge = doc! { "$max": [literal(now()), "$w"] };
-    change_if(expected, literal(binary(&[])), literal(REMOVED), purge)
+    change_where(equals(expected), literal(binary(&[])), literal(REMOVED), purge)
 }
 
 /// Gives the value a new end.
@@ -125,15 +139,21 @@ pub(super) fn indexes() -> Vec<IndexModel> {
     ]
 }
 
-/// All of one stage: every operand is what was there before it. `s` says whether the condition held.
-fn change_if(expected: &[u8], value: Document, end: Document, purge: Document) -> Vec<Document> {
-    let holds = doc! { "$eq": ["$v", literal(binary(expected))] };
-    vec![doc! { "$set": {
-        "v": { "$cond": [holds.clone(), value, "$v"] },
-        "e": { "$cond": [holds.clone(), end, "$e"] },
-        "p": { "$cond": [holds.clone(), purge, "$p"] },
-        "s": holds,
-    } }]
+fn equals(expected: &[u8]) -> Document {
+    doc! { "$eq": ["$v", literal(binary(expected))] }
+}
+
+/// Changes a document where a condition holds. The first stage notes in `s` whether it does, so that the condition, which
+/// may be as large as a value, is sent once; in the second every operand is what was there before.
+fn change_where(condition: Document, value: Document, end: Document, purge: Document) -> Vec<Document> {
+    vec![
+        doc! { "$set": { "s": condition } },
+        doc! { "$set": {
+            "v": { "$cond": ["$s", value, "$v"] },
+            "e": { "$cond": ["$s", end, "$e"] },
+            "p": { "$cond": ["$s", purge, "$p"] },
+        } },
+    ]
 }
 
 fn literal(value: impl Into<Bson>) -> Document {
@@ -183,6 +203,7 @@ mod tests {
         let hostile = "$where.canary";
         let pipelines = [
             write(hostile.as_bytes(), Ttl::MIN),
+            write_new(hostile.as_bytes(), Ttl::MIN),
             write_if(hostile.as_bytes(), hostile.as_bytes(), Ttl::MIN),
             end_if(hostile.as_bytes()),
             bind(hostile, Ttl::MIN),
@@ -193,6 +214,18 @@ mod tests {
             assert!(found.iter().any(|name| name == "$set"));
             assert!(!found.iter().any(|name| name.contains("canary")), "{found:?}");
         }
+    }
+
+    #[test]
+    fn a_compare_and_swap_sends_each_value_once() {
+        let (old, new) = (vec![1; 100_000], vec![2; 50_000]);
+        let size = |pipeline: Vec<Document>| {
+            let pipeline = pipeline.into_iter().map(Bson::Document).collect::<Vec<_>>();
+            mongodb::bson::serialize_to_vec(&doc! { "update": pipeline }).unwrap().len()
+        };
+        assert!(size(write_if(&old, &new, Ttl::MIN)) < old.len() + new.len() + 1024);
+        assert!(size(end_if(&old)) < old.len() + 1024);
+        assert!(size(write_new(&new, Ttl::MIN)) < new.len() + 1024);
     }
 
     #[test]

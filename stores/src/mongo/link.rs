@@ -18,6 +18,7 @@ use mongodb::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
+use super::classify::Tells;
 use crate::backoff::Backoff;
 
 /// How long the answer to a ping may take.
@@ -109,6 +110,21 @@ impl Link {
     pub(super) fn failed(self: &Arc<Self>) {
         self.status.disconnected();
         self.look_out();
+    }
+
+    /// Notes what an error says about the connection.
+    pub(super) fn told(self: &Arc<Self>, tells: Tells) {
+        match tells {
+            Tells::Outage => self.failed(),
+            Tells::Answer => self.answered(),
+            Tells::Nothing => {}
+        }
+    }
+
+    /// Notes that an operation was not answered in time. A server that has answered others is looked at before it counts
+    /// as lost; one that never has is not there.
+    pub(super) fn overdue(self: &Arc<Self>) {
+        if self.status.current() == Status::Connected { self.doubt() } else { self.failed() }
     }
 
     /// Notes the beginning of an operation: a caller that gives up on it is heard.
@@ -220,6 +236,32 @@ mod tests {
         link.status.disconnected();
         assert!(timeout(soon, link.gone()).await.is_err(), "it may be back at once");
         assert!(timeout(10 * PATIENCE, link.gone()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn only_an_error_of_the_connection_loses_it() {
+        let link = Link::new();
+        for (tells, connected) in [
+            (Tells::Nothing, false),
+            (Tells::Answer, true),
+            (Tells::Nothing, true),
+            (Tells::Answer, true),
+            (Tells::Outage, false),
+            (Tells::Nothing, false),
+        ] {
+            link.told(tells);
+            assert_eq!(link.status().current() == Status::Connected, connected, "{tells:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_operation_that_takes_too_long_loses_no_connection_that_worked() {
+        let link = Link::new();
+        link.overdue();
+        assert!(matches!(link.status().current(), Status::Disconnected { .. }), "nothing ever answered");
+        link.answered();
+        link.overdue();
+        assert_eq!(link.status().current(), Status::Connected, "others may be answered");
     }
 
     #[tokio::test]

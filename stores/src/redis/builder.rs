@@ -219,9 +219,7 @@ impl RedisStoreBuilder {
         for (field, timeout) in
             [("connect_timeout", self.timeouts.connect), ("response_timeout", self.timeouts.response)]
         {
-            if timeout.is_zero() || timeout > Duration::from_secs(4) {
-                return Err(Error::config(field, "must be longer than zero and at most 4 seconds"));
-            }
+            check_timeout(field, timeout)?;
         }
         if self.max_value_bytes == 0 || self.max_value_bytes > MOST {
             return Err(Error::config("max_value_bytes", format!("must be from 1 to {MOST}")));
@@ -260,6 +258,17 @@ impl RedisStoreBuilder {
             Error::config("root_certificates", cure).store(STORE)
         })
     }
+}
+
+/// Checks a deadline, under the name that the caller knows it by.
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) naming `field`.
+pub(crate) fn check_timeout(field: &'static str, timeout: Duration) -> Result<()> {
+    if timeout.is_zero() || timeout > Duration::from_secs(4) {
+        return Err(Error::config(field, "must be longer than zero and at most 4 seconds"));
+    }
+    Ok(())
 }
 
 /// Shows neither keys nor certificates.

@@ -5,7 +5,7 @@
 //! has expired whenever it is read or written, and what is stale when it is read.
 
 use async_trait::async_trait;
-use cloakroom_core::{Error, ErrorKind, IndexedStore, Key, Result, Ttl};
+use cloakroom_core::{IndexedStore, Key, Result, Ttl};
 use futures_util::{StreamExt, TryStreamExt, future::try_join, stream};
 use redis::Value;
 
@@ -16,9 +16,7 @@ use super::{
     reply,
     script::{BIND, BOUND, END, FORGET, LIVE},
 };
-
-/// The longest name of a user, in bytes.
-const MAX_USER_LEN: usize = 255;
+use crate::user::{check_user, is_user};
 
 /// For how long nobody takes a binding without a value for stale, in milliseconds.
 const GRACE: &[u8] = b"60000";
@@ -33,10 +31,7 @@ const BATCH: usize = 500;
 impl IndexedStore for RedisStore {
     /// One round trip; in a cluster two, since the two names belong to different nodes.
     async fn bind(&self, key: &Key, user: &str, ttl: Ttl) -> Result<()> {
-        if !is_user(user) {
-            let error = Error::new(ErrorKind::Value).hint("a user is 1 to 255 bytes of text");
-            return Err(error.store(STORE).operation("bind"));
-        }
+        check_user(STORE, user)?;
         self.note(key, user, ttl).await.map_err(|error| error.operation("bind"))
     }
 
@@ -157,8 +152,4 @@ impl RedisStore {
             _ => return Err(reply::unexpected()),
         })
     }
-}
-
-const fn is_user(user: &str) -> bool {
-    !user.is_empty() && user.len() <= MAX_USER_LEN
 }

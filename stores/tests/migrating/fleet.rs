@@ -1,26 +1,26 @@
 //! `Fleet`, two instances of an application in the middle of a move: one leaves sessions in place, one moves them.
 
 use cloakroom::{
-    AdminStore, AtomicStore, BoxStream, Bytes, IndexedStore, Key, Migrating, Result, Store, Swapped, Ttl,
-    async_trait,
+    AdminStore, AtomicStore, BoxStream, Bytes, IndexedStore, Key, Migrating, Result, StatusStream, Store,
+    Swapped, Ttl, async_trait,
 };
 
 /// Begins sessions through the instance that leaves them in the old store, and does all else through the other.
 #[derive(Clone, Debug)]
-pub(crate) struct Fleet<S> {
-    begins: Migrating<S, S>,
-    moves: Migrating<S, S>,
+pub(crate) struct Fleet<F, T> {
+    begins: Migrating<F, T>,
+    moves: Migrating<F, T>,
 }
 
-impl<S: Store + Clone> Fleet<S> {
-    pub(crate) fn new(from: S, to: S) -> Self {
+impl<F: Store + Clone, T: Store + Clone> Fleet<F, T> {
+    pub(crate) fn new(from: F, to: T) -> Self {
         let moves = Migrating::new(from, to).expect("both compare and swap");
         Self { begins: moves.clone().in_place(), moves }
     }
 }
 
 #[async_trait]
-impl<S: Store> Store for Fleet<S> {
+impl<F: Store, T: Store> Store for Fleet<F, T> {
     async fn get(&self, key: &Key) -> Result<Option<Bytes>> {
         self.moves.get(key).await
     }
@@ -29,6 +29,9 @@ impl<S: Store> Store for Fleet<S> {
     }
     async fn destroy(&self, key: &Key) -> Result<bool> {
         self.moves.destroy(key).await
+    }
+    fn status(&self) -> StatusStream {
+        self.moves.status()
     }
     fn as_atomic(&self) -> Option<&dyn AtomicStore> {
         Some(self)
@@ -42,7 +45,7 @@ impl<S: Store> Store for Fleet<S> {
 }
 
 #[async_trait]
-impl<S: Store> AtomicStore for Fleet<S> {
+impl<F: Store, T: Store> AtomicStore for Fleet<F, T> {
     async fn create(&self, key: &Key, value: Bytes, ttl: Ttl) -> Result<bool> {
         self.begins.create(key, value, ttl).await
     }
@@ -58,7 +61,7 @@ impl<S: Store> AtomicStore for Fleet<S> {
 }
 
 #[async_trait]
-impl<S: Store> IndexedStore for Fleet<S> {
+impl<F: Store, T: Store> IndexedStore for Fleet<F, T> {
     async fn bind(&self, key: &Key, user: &str, ttl: Ttl) -> Result<()> {
         self.begins.bind(key, user, ttl).await
     }
@@ -71,7 +74,7 @@ impl<S: Store> IndexedStore for Fleet<S> {
 }
 
 #[async_trait]
-impl<S: Store> AdminStore for Fleet<S> {
+impl<F: Store, T: Store> AdminStore for Fleet<F, T> {
     fn scan(&self) -> BoxStream<'_, Result<Key>> {
         self.moves.scan()
     }

@@ -1,0 +1,48 @@
+//! The conformance suite over the store in Redis with wrappers around it.
+#![cfg(all(feature = "metrics", feature = "redis", feature = "sqlite"))]
+
+use std::time::Duration;
+
+use cloakroom::{Error, Metered, Prefixed, RedisStore, Result, Timeout};
+use cloakroom_conformance::{Env, Server, conformance_tests};
+
+#[path = "migrating/fleet.rs"]
+mod fleet;
+#[path = "sql/folder.rs"]
+mod folder;
+
+async fn redis(env: &Env, url: &str) -> Result<RedisStore> {
+    RedisStore::builder().prefix(format!("{}:", env.namespace())).connect(url).await
+}
+
+mod in_a_prefix_with_a_deadline_and_numbers {
+    use super::*;
+
+    conformance_tests! {
+        server: Server::redis,
+        open: |env: Env| async move {
+            let store = Prefixed::new(redis(&env, env.url()).await?, "shop")?;
+            Ok::<_, Error>(Metered::new(Timeout::new(store, Duration::from_secs(4))?, "sessions"))
+        },
+        abilities: [atomic, indexed, admin],
+        longest_key: 250,
+        round_trips: [KeysOf: 2, DestroyUser: 2],
+    }
+}
+
+/// Every session begins in a file, and moves to the server with its first change. Without the cases about what goes over
+/// the wire, which ask that each write goes over it.
+mod in_the_middle_of_a_move_from_a_file {
+    use super::*;
+    use crate::{fleet::Fleet, folder::Folder};
+
+    conformance_tests! {
+        server: none,
+        open: |env: Env| async move {
+            let server = Server::redis().shared().await.expect("there is a server");
+            let from = Folder::shared(&env).store(env.namespace()).await?;
+            Ok::<_, Error>(Fleet::new(from, redis(&env, server.url()).await?))
+        },
+        abilities: [atomic, indexed, admin],
+    }
+}
