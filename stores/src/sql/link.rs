@@ -22,7 +22,9 @@ use futures_util::{
     Stream, TryStreamExt,
     future::{BoxFuture, Either, select},
 };
-use sqlx::{Connection, Database, Executor, IntoArguments, Pool, database::HasStatementCache, query::Query};
+#[cfg(feature = "postgres")]
+use sqlx::Connection;
+use sqlx::{Database, Executor, IntoArguments, Pool, database::HasStatementCache, query::Query};
 use tokio::time::{Instant, error::Elapsed, timeout, timeout_at};
 
 use self::prober::{Probing, look_after};
