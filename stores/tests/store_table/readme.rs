@@ -27,7 +27,9 @@ pub(crate) fn check(readme: &str, table: &str) -> Result<(), String> {
     let removed = old.iter().filter(|row| !new.contains(row)).map(|row| format!("\n- {row}"));
     let added = new.iter().filter(|row| !old.contains(row)).map(|row| format!("\n+ {row}"));
     let rows: String = removed.chain(added).collect();
-    Err(format!("the table of stores in README.md is stale: run `./test table` and look at what changes{rows}"))
+    Err(format!(
+        "the table of stores in README.md is stale: run `./test table` and look at what changes{rows}"
+    ))
 }
 
 /// What stands before the table, the table, and what stands after it.
