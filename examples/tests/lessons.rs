@@ -205,6 +205,7 @@ async fn hooks_end_old_sessions_and_note_the_page() {
 }
 
 /// Visits the old store alone, both while sessions move, and the new store alone, with the same browser all the way.
+#[allow(clippy::unwrap_used)] // A helper that fails is a test that fails.
 async fn moves(old: Arc<dyn Store>, new: Arc<dyn Store>) {
     let alone = |store: &Arc<dyn Store>| {
         let sessions = SessionLayer::new(store.clone()).insecure().build().unwrap();
