@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::{failure::Failure, operation::Operation, subject::Ability};
 
+mod observed;
 mod table;
 
 /// Which part of the contract a case belongs to.

@@ -2,7 +2,7 @@
 
 use std::{env, sync::Arc};
 
-use cloakroom::Store;
+use cloakroom::{ErrorKind, Store};
 
 use crate::failure::Failure;
 
@@ -21,7 +21,11 @@ pub async fn store() -> Result<Arc<dyn Store>, Failure> {
         // Not shown: an address may hold a password.
         Err(env::VarError::NotUnicode(_)) => return Err(Failure::new("SESSION_URL is not UTF-8")),
     };
-    cloakroom::connect(url)
-        .await
-        .map_err(|error| Failure::new(format!("SESSION_URL names no store: {error}")))
+    cloakroom::connect(url).await.map_err(|error| {
+        Failure::new(match error.kind() {
+            ErrorKind::Config => format!("SESSION_URL names no store: {error}"),
+            // The address is one; what it names is down, or does not let us in.
+            _ => format!("the store that SESSION_URL names cannot be opened: {error}"),
+        })
+    })
 }

@@ -47,7 +47,7 @@ use axum::{
     },
     routing::get,
 };
-use cloakroom::{MemoryStore, SessionLayer};
+use cloakroom::{MemoryStore, SessionLayer, Store};
 use cloakroom_conformance::{Operation, Switch};
 use tokio::{net::TcpListener, sync::oneshot};
 
@@ -204,27 +204,47 @@ async fn hooks_end_old_sessions_and_note_the_page() {
     assert_ne!(browser.cookie(), cookie);
 }
 
-#[tokio::test]
-async fn move_sessions_moves_them_when_they_are_written_and_logs_nobody_out() {
-    let (old, new) = (MemoryStore::new(), MemoryStore::new());
-    let sessions = || SessionLayer::new(old.clone()).insecure().build().unwrap();
-    let before = Router::new().route("/visit", get(move_sessions::visit)).layer(sessions());
-    let browser = Browser::new(&start(before).await);
+/// Visits the old store alone, both while sessions move, and the new store alone, with the same browser all the way.
+#[allow(clippy::unwrap_used)] // A helper that fails is a test that fails.
+async fn moves(old: Arc<dyn Store>, new: Arc<dyn Store>) {
+    let alone = |store: &Arc<dyn Store>| {
+        let sessions = SessionLayer::new(store.clone()).insecure().build().unwrap();
+        Router::new().route("/visit", get(move_sessions::visit)).layer(sessions)
+    };
+    let browser = Browser::new(&start(alone(&old)).await);
     assert_eq!(browser.get("/visit").await.body, "1 visits");
     let cookie = browser.cookie();
 
-    let during = start(move_sessions::app(Arc::new(old.clone()), Arc::new(new.clone())).unwrap()).await;
+    let during = start(move_sessions::app(old.clone(), new.clone()).unwrap()).await;
     let browser = browser.at(&during);
     assert_eq!(browser.get("/").await.body, "1 visits");
     assert_eq!(browser.get("/left").await.body, "1 sessions are still in the old store");
     assert_eq!(browser.get("/visit").await.body, "2 visits");
     assert_eq!(browser.get("/left").await.body, "0 sessions are still in the old store");
-    assert_eq!(browser.cookie(), cookie);
 
-    let after = Router::new()
-        .route("/visit", get(move_sessions::visit))
-        .layer(SessionLayer::new(new).insecure().build().unwrap());
-    assert_eq!(browser.at(&start(after).await).get("/visit").await.body, "3 visits");
+    let browser = browser.at(&start(alone(&new)).await);
+    assert_eq!(browser.get("/visit").await.body, "3 visits");
+    assert_eq!(browser.cookie(), cookie);
+}
+
+#[tokio::test]
+async fn move_sessions_moves_them_when_they_are_written_and_logs_nobody_out() {
+    moves(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new())).await;
+}
+
+#[cfg(all(feature = "redis", feature = "sqlite"))]
+#[tokio::test]
+async fn move_sessions_moves_them_from_sqlite_to_redis() {
+    use cloakroom_conformance::{Env, Server};
+
+    let name = Env::new("").namespace().to_owned();
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(&name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let redis = Server::redis().shared().await.unwrap();
+    let old = cloakroom::connect(format!("sqlite://{}/sessions.db", folder.display())).await.unwrap();
+    let new = cloakroom::connect(format!("{}?prefix={name}", redis.url())).await.unwrap();
+    moves(old, new).await;
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[cfg(feature = "encrypt")]

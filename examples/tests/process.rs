@@ -90,28 +90,68 @@ fn ask(address: &str, request: &str, cookie: &str) -> String {
     answer
 }
 
-#[test]
-fn sessions_in_a_file_survive_the_end_of_the_program() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("quickstart-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let url = format!("sqlite://{}/sessions.db", folder.display());
-    let (running, _stdout, address) = start(quickstart("0").env("SESSION_URL", &url));
-    let counted = ask(&address, "POST /count HTTP/1.1", "");
+/// Counts, ends the program with kill -9, starts it again, and counts on.
+fn counts_on_after_a_kill(url: &str) {
+    let count = "POST /count HTTP/1.1";
+    let (running, _stdout, address) = start(quickstart("0").env("SESSION_URL", url));
+    let counted = ask(&address, count, "");
     let (_, cookie) = counted.split_once("set-cookie: ").expect("a cookie");
     let cookie = cookie.split(';').next().unwrap().to_owned();
     drop(running); // kill -9
 
-    let (running, _stdout, address) = start(quickstart("0").env("SESSION_URL", &url));
-    let page = ask(&address, "GET / HTTP/1.1", &cookie);
-    drop(running);
+    let (_running, _stdout, address) = start(quickstart("0").env("SESSION_URL", url));
+    let shown = |number: u32| {
+        let page = ask(&address, "GET / HTTP/1.1", &cookie);
+        let number = format!("aria-label=\"Count\">{number}<");
+        assert!(page.starts_with("HTTP/1.1 200 OK") && page.contains(&number), "{page}");
+        assert!(!page.contains("set-cookie: "), "no stranger: {page}");
+        assert!(!page.contains(cookie.split_once('=').unwrap().1));
+    };
+    shown(1);
+    let counted = ask(&address, count, &cookie);
+    assert!(!counted.contains("set-cookie: "), "{counted}");
+    shown(2);
+}
+
+#[test]
+fn sessions_in_a_file_survive_the_end_of_the_program() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("quickstart-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    counts_on_after_a_kill(&format!("sqlite://{}/sessions.db", folder.display()));
     std::fs::remove_dir_all(&folder).unwrap();
-    let stranger = page.contains("set-cookie: ");
-    assert!(
-        page.starts_with("HTTP/1.1 200 OK") && page.contains("aria-label=\"Count\">1<") && !stranger,
-        "{page}"
-    );
-    let id = cookie.split_once('=').unwrap().1;
-    assert!(!page.contains(id));
+}
+
+/// Does the same with sessions on a server, apart from what others keep there.
+#[cfg(any(feature = "mongo", feature = "mysql", feature = "postgres", feature = "redis"))]
+async fn counts_on_with(server: cloakroom_conformance::Server, place: &str) {
+    let server = server.shared().await.unwrap();
+    let separator = if server.url().contains('?') { '&' } else { '?' };
+    let name = cloakroom_conformance::Env::new("").namespace().to_owned();
+    counts_on_after_a_kill(&format!("{}{separator}{place}={name}", server.url()));
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn sessions_in_redis_survive_the_end_of_the_program() {
+    counts_on_with(cloakroom_conformance::Server::redis(), "prefix").await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn sessions_in_postgresql_survive_the_end_of_the_program() {
+    counts_on_with(cloakroom_conformance::Server::postgres(), "table").await;
+}
+
+#[cfg(feature = "mysql")]
+#[tokio::test]
+async fn sessions_in_mariadb_survive_the_end_of_the_program() {
+    counts_on_with(cloakroom_conformance::Server::mariadb(), "table").await;
+}
+
+#[cfg(feature = "mongo")]
+#[tokio::test]
+async fn sessions_in_mongodb_survive_the_end_of_the_program() {
+    counts_on_with(cloakroom_conformance::Server::mongo(), "table").await;
 }
 
 #[test]
@@ -122,6 +162,13 @@ fn an_address_of_no_store_is_one_line_and_exit_code_1() {
         said.contains("SESSION_URL names no store") && said.contains("sqlite") && !said.contains("hunter2"),
         "{said}"
     );
+}
+
+#[test]
+fn a_store_that_cannot_be_reached_is_one_line_that_does_not_doubt_the_address() {
+    let output = quickstart("0").env("SESSION_URL", "sqlite:///no/such/folder/sessions.db").output().unwrap();
+    let said = refused(&output);
+    assert!(said.contains("the store that SESSION_URL names cannot be opened: "), "{said}");
 }
 
 #[cfg(unix)]

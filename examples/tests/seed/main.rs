@@ -9,6 +9,7 @@
 mod seed_server;
 
 mod bad_input;
+mod blackbox;
 mod cookies;
 mod handler;
 mod options;
