@@ -14,7 +14,7 @@ use std::{
 
 use cloakroom_conformance::{Running, Server};
 
-use crate::talk::{ask, listens};
+use crate::talk::{ask, listens, told};
 
 #[path = "servers/talk.rs"]
 mod talk;
@@ -60,6 +60,11 @@ fn is_alive(url: &str) -> bool {
     ask(url, &["PING"]).is_ok_and(|answer| answer == "+PONG")
 }
 
+#[track_caller]
+fn assert_alive(url: &str) {
+    assert_eq!(told(url, &["PING"]), "+PONG");
+}
+
 /// Whether there is an engine, which decides the way to a server whose address is not given.
 fn has_engine() -> bool {
     let info = Command::new("docker").arg("info").stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -83,20 +88,21 @@ async fn an_address_in_the_environment_is_used_and_said_so() {
     if is_child() {
         let redis = Server::redis().start().await.unwrap();
         assert_eq!(redis.way(), "address from CLOAKROOM_TEST_REDIS_URL");
-        assert_eq!(ask(redis.url(), &["SET", "from", "the-child"]).unwrap(), "+OK");
+        assert_eq!(told(redis.url(), &["SET", "from", "the-child"]), "+OK");
         redis.kill().await.unwrap();
         assert!(!is_alive(redis.url()));
         let shared = Server::redis().shared().await.unwrap();
-        assert!(shared.way().starts_with("address from") && is_alive(shared.url()));
+        assert!(shared.way().starts_with("address from"), "{}", shared.way());
+        assert_alive(shared.url());
         redis.start().await.unwrap();
-        assert_eq!(ask(redis.url(), &["EXISTS", "from"]).unwrap(), ":1");
+        assert_eq!(told(redis.url(), &["EXISTS", "from"]), ":1");
         return;
     }
     let redis = redis().await;
     let text = run(NAME, &[NO_ENGINE, ("CLOAKROOM_TEST_REDIS_URL", redis.url())]);
     assert!(text.contains("Redis: address from CLOAKROOM_TEST_REDIS_URL"), "{text}");
     // It was used, and it is nobody's to stop.
-    assert_eq!(ask(redis.url(), &["EXISTS", "from"]).unwrap(), ":1");
+    assert_eq!(told(redis.url(), &["EXISTS", "from"]), ":1");
 }
 
 #[tokio::test]
@@ -105,16 +111,16 @@ async fn a_private_server_is_never_the_one_of_the_environment() {
     if is_child() {
         let own = redis().await;
         assert!(!own.way().starts_with("address"), "{}", own.way());
-        assert_eq!(ask(own.url(), &["FLUSHALL"]).unwrap(), "+OK");
+        assert_eq!(told(own.url(), &["FLUSHALL"]), "+OK");
         let shared = Server::redis().private().shared().await.unwrap();
-        assert_eq!(ask(shared.url(), &["FLUSHALL"]).unwrap(), "+OK");
+        assert_eq!(told(shared.url(), &["FLUSHALL"]), "+OK");
         return;
     }
     let redis = redis().await;
-    assert_eq!(ask(redis.url(), &["SET", "somebodys", "data"]).unwrap(), "+OK");
+    assert_eq!(told(redis.url(), &["SET", "somebodys", "data"]), "+OK");
     let (variable, handed_over) = redis.hand_over();
     run(NAME, &[("CLOAKROOM_TEST_REDIS_URL", redis.url()), (&variable, &handed_over)]);
-    assert_eq!(ask(redis.url(), &["EXISTS", "somebodys"]).unwrap(), ":1");
+    assert_eq!(told(redis.url(), &["EXISTS", "somebodys"]), ":1");
 }
 
 #[tokio::test]
@@ -140,7 +146,7 @@ async fn without_an_address_it_is_a_container_where_there_is_an_engine() {
     const NAME: &str = "without_an_address_it_is_a_container_where_there_is_an_engine";
     if is_child() {
         let redis = Server::redis().start().await.unwrap();
-        assert!(is_alive(redis.url()));
+        assert_alive(redis.url());
         println!("started: {}", redis.way());
         return;
     }
@@ -155,14 +161,14 @@ async fn without_an_engine_it_is_a_program_of_this_machine() {
     if is_child() {
         let redis = Server::redis().start().await.unwrap();
         assert!(redis.way().starts_with("program /"), "{}", redis.way());
-        assert!(is_alive(redis.url()));
+        assert_alive(redis.url());
         redis.pause().await.unwrap();
         assert!(listens(redis.url()) && !is_alive(redis.url()));
         redis.resume().await.unwrap();
         redis.kill().await.unwrap();
         assert!(!is_alive(redis.url()));
         redis.start().await.unwrap();
-        assert!(is_alive(redis.url()));
+        assert_alive(redis.url());
         return;
     }
     need_program();
@@ -187,7 +193,7 @@ async fn without_any_way_the_failure_says_how_to_mend_each() {
 fn killed(name: &str, variables: &[(&str, &str)]) {
     let mut child = again(name, variables).stderr(Stdio::null()).spawn().expect("a test can be run again");
     let url = announced(&mut child);
-    assert!(is_alive(&url));
+    assert_alive(&url);
     // As `kill -9`: no code of that process runs any more.
     child.kill().expect("a child can be killed");
     child.wait().expect("a child ends");
@@ -243,6 +249,32 @@ fn docker(arguments: &[&str]) -> Output {
     Command::new("docker").args(arguments).output().expect("an engine comes with its program")
 }
 
+/// A container that nobody looks after. It is removed with this value, also when the test fails.
+struct Orphan(String);
+
+impl Orphan {
+    /// Starts one that belongs to `owner`, as containers of the suite say.
+    fn of(owner: &str) -> Self {
+        let label = format!("cloakroom.conformance.owner={owner}");
+        // The image that the first server of the test makes sure of. A test that is killed cannot remove it: it ends.
+        let image = ["redis:7.0", "sleep", "300"];
+        let run = docker(&[&["run", "--detach", "--rm", "--label", &label][..], &image].concat());
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        Self(String::from_utf8_lossy(&run.stdout).trim().to_owned())
+    }
+
+    fn is_there(&self) -> bool {
+        docker(&["inspect", &self.0]).status.success()
+    }
+}
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        // It may be gone.
+        let _ = Command::new("docker").args(["rm", "--force", "--volumes", &self.0]).output();
+    }
+}
+
 #[tokio::test]
 async fn what_a_killed_run_has_left_is_removed_by_the_next() {
     assert!(
@@ -255,21 +287,11 @@ async fn what_a_killed_run_has_left_is_removed_by_the_next() {
     let dead = ended.id();
     ended.wait().expect("it ends");
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let started = |owner: &str| {
-        let label = format!("cloakroom.conformance.owner={owner}");
-        // The image that the first server of this test makes sure of.
-        let run = docker(&["run", "--detach", "--label", &label, "redis:7.0", "redis-server"]);
-        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-        String::from_utf8_lossy(&run.stdout).trim().to_owned()
-    };
-    let is_there = |id: &str| docker(&["inspect", id]).status.success();
     drop(redis().await);
-    let left = started(&format!("{}/{dead}/1", host.trim()));
-    let elsewhere = started("another-machine/1/1");
+    let left = Orphan::of(&format!("{}/{dead}/1", host.trim()));
+    let elsewhere = Orphan::of("another-machine/1/1");
     let next = redis().await;
-    let (left_is_there, elsewhere_is_there) = (is_there(&left), is_there(&elsewhere));
-    docker(&["rm", "--force", &left, &elsewhere]);
     assert!(next.way().starts_with("container"), "{}", next.way());
-    assert!(!left_is_there, "what was left is there still");
-    assert!(elsewhere_is_there, "what may be somebody's was removed");
+    assert!(!left.is_there(), "what was left is there still");
+    assert!(elsewhere.is_there(), "what may be somebody's was removed");
 }

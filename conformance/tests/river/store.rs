@@ -174,7 +174,7 @@ impl RiverStore {
             Bug::StatusComesLate => {
                 let inner = Arc::downgrade(&self.0);
                 tokio::spawn(async move {
-                    sleep(Duration::from_millis(1_500)).await;
+                    sleep(LATE).await;
                     if let Some(inner) = inner.upgrade() {
                         inner.status.disconnected();
                         Self(inner).probe();

@@ -5,8 +5,15 @@
 use std::{
     io::{Read, Write},
     net::{TcpStream, ToSocketAddrs},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
+
+/// How long a server may say nothing before it counts as one that does not answer.
+const SILENCE: Duration = Duration::from_millis(500);
+
+/// How long the answer may take of a server that is there: on a busy machine longer than any usual one.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Host and port of a URL.
 fn address(url: &str) -> String {
@@ -15,11 +22,28 @@ fn address(url: &str) -> String {
     host.rsplit('@').next().unwrap_or_default().to_owned()
 }
 
-/// Asks a Redis server one thing, and returns the first line of what it answers.
+/// Asks a Redis server one thing, once, and returns the first line of what it answers within half a second.
 pub(crate) fn ask(url: &str, words: &[&str]) -> std::io::Result<String> {
+    ask_within(SILENCE, url, words)
+}
+
+/// As [`ask`], of a server that must answer: it is given the time it needs, and asked again if it hangs up.
+#[track_caller]
+pub(crate) fn told(url: &str, words: &[&str]) -> String {
+    let began = Instant::now();
+    loop {
+        match ask_within(PATIENCE, url, words) {
+            Ok(answer) if !answer.is_empty() => return answer,
+            otherwise => assert!(began.elapsed() < PATIENCE, "{url} does not answer: {otherwise:?}"),
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn ask_within(patience: Duration, url: &str, words: &[&str]) -> std::io::Result<String> {
     let address = address(url).to_socket_addrs()?.next().expect("a name leads to an address");
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
-    stream.set_read_timeout(Some(Duration::from_millis(500)))?;
+    stream.set_read_timeout(Some(patience))?;
     let mut request = format!("*{}\r\n", words.len());
     for word in words {
         request += &format!("${}\r\n{word}\r\n", word.len());
@@ -52,9 +76,21 @@ pub(crate) fn answers(url: &str) -> bool {
     };
     let asked = || {
         let mut stream = TcpStream::connect(address(url))?;
-        stream.set_read_timeout(Some(Duration::from_millis(500)))?;
+        stream.set_read_timeout(Some(SILENCE))?;
         stream.write_all(question)?;
         stream.read(&mut [0; 64])
     };
     asked().is_ok_and(|read| read > 0)
+}
+
+/// Whether a server answers that must: it is asked again for as long as it may take.
+pub(crate) fn answers_in_time(url: &str) -> bool {
+    let began = Instant::now();
+    while !answers(url) {
+        if began.elapsed() > PATIENCE {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    true
 }

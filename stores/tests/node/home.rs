@@ -45,7 +45,7 @@ impl Home {
     /// Takes a prefix in Redis.
     pub(crate) fn redis(name: String) -> Later<Self> {
         Box::pin(async move {
-            let server = Server::redis().start().await.unwrap();
+            let server = Server::redis().shared().await.unwrap();
             let url = server.url().to_owned();
             Self::in_redis(server, url, format!("{name}:"))
         })
@@ -54,7 +54,7 @@ impl Home {
     /// Takes a whole database of Redis, one of sixteen, and no prefix: what the documentation says to do.
     pub(crate) fn bare_redis(number: u8) -> Later<Self> {
         Box::pin(async move {
-            let server = Server::redis().start().await.unwrap();
+            let server = Server::redis().shared().await.unwrap();
             let url = with_path(server.url(), &number.to_string());
             Self::in_redis(server, url, String::new())
         })

@@ -15,7 +15,7 @@ static KOA_MONGO: Kind = Kind { format: Format::Koa, store: "mongo", prefix: "ko
 
 fn home(database: String) -> Later<Home> {
     Box::pin(async {
-        let server = Server::mongo().start().await.unwrap();
+        let server = Server::mongo().shared().await.unwrap();
         let environment = [("MONGO_URL", &*server.url().to_owned()), ("DATABASE", &*database.clone())];
         Home::new(&environment, move || {
             let (server, database) = (server.clone(), database.clone());

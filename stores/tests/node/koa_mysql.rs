@@ -15,7 +15,7 @@ static KOA_MYSQL: Kind = Kind { format: Format::Koa, store: "mysql", prefix: "ko
 /// Makes a database, for the table always has the same name.
 fn home(database: String) -> Later<Home> {
     Box::pin(async move {
-        let server = Server::mariadb().start().await.unwrap();
+        let server = Server::mariadb().shared().await.unwrap();
         let url = with_path(server.url(), &database);
         let make = format!("CREATE DATABASE {database} CHARACTER SET utf8mb4");
         MySqlConnection::connect(server.url()).await.unwrap().execute(AssertSqlSafe(make)).await.unwrap();

@@ -13,7 +13,7 @@ static KOA_POSTGRES: Kind = Kind { format: Format::Koa, store: "postgres", prefi
 
 fn home(table: String) -> Later<Home> {
     Box::pin(async {
-        let server = Server::postgres().start().await.unwrap();
+        let server = Server::postgres().shared().await.unwrap();
         let environment = [("POSTGRES_URL", &*in_zone(server.url())), ("TABLE", &*table.clone())];
         Home::new(&environment, move || {
             let (server, table) = (server.clone(), table.clone());

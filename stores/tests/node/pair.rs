@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use cloakroom::{Expiry, Express, Key, Koa, Profile, SessionLayer, Store};
@@ -75,6 +75,21 @@ impl Format {
         layer.build().unwrap()
     }
 
+    /// Returns the same cookies with one character of the signature changed.
+    fn forged(self, cookies: &str) -> String {
+        let mark = match self {
+            Self::Koa => "koa.sid.sig=",
+            Self::Express => ".",
+        };
+        let mut at = cookies.rfind(mark).expect("a signature") + mark.len();
+        // What is written as `%2B` is one character.
+        while cookies[at..].starts_with('%') {
+            at += 3;
+        }
+        let other = if cookies[at..].starts_with('A') { "B" } else { "A" };
+        format!("{}{other}{}", &cookies[..at], &cookies[at + 1..])
+    }
+
     /// Returns the id in a header with cookies.
     fn id(self, cookies: &str) -> &str {
         let (before, after) = match self {
@@ -89,7 +104,9 @@ impl Place {
     /// Takes a place of its own on the server of the tests.
     pub(crate) async fn new(kind: &'static Kind) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("node_{}_{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        // With the time, for a server may outlive the process, and numbers of processes come again.
+        let (now, next) = (UNIX_EPOCH.elapsed().unwrap().as_micros(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("node_{now:x}_{}_{next}", process::id());
         Self { kind, home: (kind.home)(name).await }
     }
 
@@ -114,6 +131,13 @@ impl Place {
     /// Returns the store as the Rust side sees it.
     pub(crate) async fn store(&self) -> Arc<dyn Store> {
         self.home.open().await
+    }
+
+    /// Opens a browser with the cookies of another, and a signature that is wrong.
+    pub(crate) fn forger(&self, browser: &Browser) -> Browser {
+        let forger = Browser::new();
+        forger.plant(&self.kind.format.forged(&browser.cookies()));
+        forger
     }
 
     /// Returns the key of a browser's session in that store.

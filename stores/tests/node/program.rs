@@ -13,7 +13,7 @@ use std::{
 /// Where the programs are, and what they need.
 const PROGRAMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node/programs");
 
-const HELP: &str = "these tests need Node 20 or later with npm, and reach the npm registry once: \
+const HELP: &str = "these tests need Node 20.8 or later with npm, and reach the npm registry once: \
                     `apt-get install nodejs npm`, or see https://nodejs.org; where no SQLite for Node can be fetched, \
                     it is built: `apt-get install build-essential python3 libnode-dev`";
 

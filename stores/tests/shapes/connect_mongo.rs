@@ -40,7 +40,7 @@ fn in_millis(millis: i64) -> DateTime {
 
 #[tokio::test]
 async fn a_document_of_node_is_read_and_written_with_the_fields_it_has_besides() {
-    let server = Server::mongo().start().await.unwrap();
+    let server = Server::mongo().shared().await.unwrap();
     let (documents, store) = both_sides(&server, "besides").await;
     let (hour, text) = (in_millis(3_600_000), r#"{ "b":1.0,"a":"\ud800", "a":2}"#);
     let document = doc! { "_id": key().as_str(), "session": text, "expires": hour, "lastModified": hour };
@@ -59,7 +59,7 @@ async fn a_document_of_node_is_read_and_written_with_the_fields_it_has_besides()
 
 #[tokio::test]
 async fn a_document_without_an_end_is_alive_and_one_that_has_ended_is_not() {
-    let server = Server::mongo().start().await.unwrap();
+    let server = Server::mongo().shared().await.unwrap();
     let (documents, store) = both_sides(&server, "ends").await;
     let atomic = store.as_atomic().unwrap();
     let text = String::from_utf8(row(1).to_vec()).unwrap();
@@ -77,7 +77,7 @@ async fn a_document_without_an_end_is_alive_and_one_that_has_ended_is_not() {
 
 #[tokio::test]
 async fn a_session_that_is_no_text_is_corrupt_and_no_conditional_write_changes_it() {
-    let server = Server::mongo().start().await.unwrap();
+    let server = Server::mongo().shared().await.unwrap();
     let (documents, store) = both_sides(&server, "document").await;
     let document = doc! { "_id": key().as_str(), "session": { "n": 1 }, "expires": in_millis(3_600_000) };
     documents.insert_one(document.clone()).await.unwrap();
@@ -95,7 +95,7 @@ async fn a_session_that_is_no_text_is_corrupt_and_no_conditional_write_changes_i
 
 #[tokio::test]
 async fn what_is_no_json_is_refused_and_the_document_stays() {
-    let server = Server::mongo().start().await.unwrap();
+    let server = Server::mongo().shared().await.unwrap();
     let (_, store) = both_sides(&server, "no_json").await;
     store.set(&key(), row(1), HOUR).await.unwrap();
     for value in [&b"\xff\xfe"[..], b"{", b""] {
@@ -109,7 +109,7 @@ async fn what_is_no_json_is_refused_and_the_document_stays() {
 
 #[tokio::test]
 async fn no_index_is_made_in_the_collection_of_node() {
-    let server = Server::mongo().start().await.unwrap();
+    let server = Server::mongo().shared().await.unwrap();
     let (documents, store) = both_sides(&server, "indexes").await;
     store.set(&key(), row(1), HOUR).await.unwrap();
     assert_eq!(documents.list_index_names().await.unwrap(), ["_id_"]);

@@ -51,7 +51,7 @@ async fn only(documents: &Collection<Document>) -> Document {
 
 #[tokio::test]
 async fn a_document_of_node_is_read_and_written_field_by_field() {
-    let server = Server::mongo().start().await.unwrap();
+    let server = Server::mongo().shared().await.unwrap();
     let (documents, store) = both_sides(&server, "fields").await;
     let since = DateTime::from_millis(1_795_398_198_514);
     let cookie =
@@ -88,7 +88,7 @@ async fn a_document_of_node_is_read_and_written_field_by_field() {
 
 #[tokio::test]
 async fn a_field_that_node_adds_between_reading_and_writing_is_not_lost() {
-    let server = Server::mongo().start().await.unwrap();
+    let server = Server::mongo().shared().await.unwrap();
     let (documents, store) = both_sides(&server, "between").await;
     store.set(&key(), bytes(r#"{"n":1}"#), HOUR).await.unwrap();
     let seen = store.get(&key()).await.unwrap().unwrap();
@@ -104,7 +104,7 @@ async fn a_field_that_node_adds_between_reading_and_writing_is_not_lost() {
 
 #[tokio::test]
 async fn a_document_that_has_ended_is_gone_though_no_index_has_deleted_it() {
-    let server = Server::mongo().start().await.unwrap();
+    let server = Server::mongo().shared().await.unwrap();
     let (documents, store) = both_sides(&server, "ends").await;
     let atomic = store.as_atomic().unwrap();
     // Its own id is nobody's business.
@@ -123,7 +123,7 @@ async fn a_document_that_has_ended_is_gone_though_no_index_has_deleted_it() {
 
 #[tokio::test]
 async fn a_document_with_a_type_that_json_has_not_is_corrupt_and_no_conditional_write_changes_it() {
-    let server = Server::mongo().start().await.unwrap();
+    let server = Server::mongo().shared().await.unwrap();
     let (documents, store) = both_sides(&server, "binary").await;
     let binary = Binary { subtype: BinarySubtype::Generic, bytes: vec![1, 2, 3] };
     let document = doc! { "_id": 1, "key": binary, "sid": key().as_str(), "ttl": in_millis(3_600_000) };
@@ -141,7 +141,7 @@ async fn a_document_with_a_type_that_json_has_not_is_corrupt_and_no_conditional_
 
 #[tokio::test]
 async fn what_a_document_has_no_room_for_is_refused_and_the_document_stays() {
-    let server = Server::mongo().start().await.unwrap();
+    let server = Server::mongo().shared().await.unwrap();
     let (_, store) = both_sides(&server, "refused").await;
     let one = bytes(r#"{"n":1}"#);
     store.set(&key(), one.clone(), HOUR).await.unwrap();
@@ -171,7 +171,7 @@ async fn what_a_document_has_no_room_for_is_refused_and_the_document_stays() {
 
 #[tokio::test]
 async fn the_one_index_it_makes_is_that_of_node_which_keeps_ids_apart() {
-    let server = Server::mongo().start().await.unwrap();
+    let server = Server::mongo().shared().await.unwrap();
     let (documents, store) = both_sides(&server, "index").await;
     store.set(&key(), bytes("{}"), HOUR).await.unwrap();
     let mut names = documents.list_index_names().await.unwrap();

@@ -58,7 +58,7 @@ async fn fresh(url: &str, name: &str) -> String {
 
 #[tokio::test]
 async fn a_row_of_koa_mysql_session_is_read_and_written_as_it_is() {
-    let server = Server::mariadb().start().await.unwrap();
+    let server = Server::mariadb().shared().await.unwrap();
     let (url, name) = (server.url(), fresh(server.url(), "as_it_is").await);
     let store = open_at(url, &name).await.unwrap();
     let text = r#"{ "cookie" : {"maxAge":null},"b":1.0,"a":"\ud800 " }"#;
@@ -93,7 +93,7 @@ async fn a_row_of_koa_mysql_session_is_read_and_written_as_it_is() {
 
 #[tokio::test]
 async fn a_key_that_the_collation_takes_for_another_is_absent_and_harms_nobody() {
-    let server = Server::mariadb().start().await.unwrap();
+    let server = Server::mariadb().shared().await.unwrap();
     let (url, name) = (server.url(), fresh(server.url(), "collation").await);
     let store = open_at(url, &name).await.unwrap();
     store.set(&key(), row(1), HOUR).await.unwrap();
@@ -114,7 +114,7 @@ async fn a_key_that_the_collation_takes_for_another_is_absent_and_harms_nobody()
 
 #[tokio::test]
 async fn what_is_no_json_or_does_not_fit_is_refused_and_the_row_stays() {
-    let server = Server::mariadb().start().await.unwrap();
+    let server = Server::mariadb().shared().await.unwrap();
     let name = format!("refused_{}", std::process::id());
     make(server.url(), &name, "TEXT", "latin1_swedish_ci").await;
     let store = open_at(server.url(), &name).await.unwrap();
@@ -141,14 +141,14 @@ async fn what_is_no_json_or_does_not_fit_is_refused_and_the_row_stays() {
 
 #[tokio::test]
 async fn without_the_table_of_node_the_store_does_not_open() {
-    let server = Server::mariadb().start().await.unwrap();
+    let server = Server::mariadb().shared().await.unwrap();
     let error = open_at(server.url(), "not_there").await.unwrap_err();
     assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("table")), "{error}");
 }
 
 #[tokio::test]
 async fn rows_that_have_ended_are_deleted_in_the_background() {
-    let server = Server::mariadb().start().await.unwrap();
+    let server = Server::mariadb().shared().await.unwrap();
     let (url, name) = (server.url(), fresh(server.url(), "swept").await);
     let builder = KoaMysqlSession::builder().table(&name).sweep_every(Duration::from_millis(50));
     let store = builder.connect(url).await.unwrap();
