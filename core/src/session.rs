@@ -263,7 +263,8 @@ impl Session {
     /// Drops the changes not yet committed and loads what is stored now.
     ///
     /// # Errors
-    /// [`ErrorKind::Gone`] when the session has ended; whatever the store answers, with the changes kept.
+    /// [`ErrorKind::Gone`] when the session has ended; [`ErrorKind::WritesRefused`] when it has moved to a new id or cannot
+    /// be read; whatever the store answers, with the changes kept.
     pub async fn reload(&self) -> Result<()> {
         end::reload(&self.0).await
     }

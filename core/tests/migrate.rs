@@ -165,6 +165,73 @@ async fn a_logout_with_an_old_ticket_ends_the_session_where_it_is() {
     assert_eq!((house.both().await, house.jar.names().len()), ((0, 0), 0));
 }
 
+/// The session lives on under its new id, and nobody may be told that it has ended.
+#[tokio::test(start_paused = true)]
+async fn a_logout_that_comes_second_to_a_move_is_an_error_and_never_a_logout_that_was_none() {
+    for lost_reply in [false, true] {
+        let mut house = House::new().await;
+        let (engine, mut rival) = (house.engine.clone(), house.jar.clone());
+        let before = house.jar.0.clone();
+        let (own, old) = (house.own.clone(), house.old.clone());
+        let outcome = house
+            .jar
+            .visit(&engine, async |s| {
+                rival.visit(&engine, async |_| Ok(())).await?;
+                if lost_reply {
+                    old.on("remove", 1, Act::LoseReply(ErrorKind::Timeout));
+                }
+                // Whether it has moved cannot be asked: then nothing is known, and the next try finds out.
+                own.on("get", 1, Act::Fail(ErrorKind::Unavailable));
+                assert_eq!(s.destroy().await.unwrap_err().kind(), ErrorKind::Unavailable);
+                assert_eq!(s.get::<u64>("n")?, Some(1), "as it was");
+                s.destroy().await
+            })
+            .await;
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::WritesRefused, "{lost_reply}");
+        assert_eq!((house.jar.0, house.own.is_armed()), (before, false), "no cookie of any kind");
+        assert_eq!(rival.n(&engine).await.unwrap(), Some(1));
+        // With the cookie it has now, it can be ended.
+        rival.visit(&engine, async |s| s.destroy().await).await.unwrap();
+        assert_eq!(House::records(&house.own).await, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_logout_that_comes_second_to_another_or_whose_reply_is_lost_is_one() {
+    for lost_reply in [false, true] {
+        let mut house = House::new().await;
+        let (engine, mut rival) = (house.engine.clone(), house.jar.clone());
+        if lost_reply {
+            house.old.on("remove", 1, Act::LoseReply(ErrorKind::Timeout));
+        }
+        let outcome = house.jar.visit(&engine, async |s| {
+            if !lost_reply {
+                rival.visit(&engine, async |s| s.destroy().await).await?;
+            }
+            s.destroy().await
+        });
+        assert_eq!(outcome.await.unwrap().len(), if lost_reply { 3 } else { 0 });
+        assert_eq!(house.both().await, (0, 0));
+    }
+}
+
+/// Whatever the handler has tried before.
+#[tokio::test(start_paused = true)]
+async fn who_reads_again_after_somebody_else_moved_the_session_cannot_end_it_either() {
+    let mut house = House::new().await;
+    let (engine, mut rival) = (house.engine.clone(), house.jar.clone());
+    let outcome = house
+        .jar
+        .visit(&engine, async |s| {
+            rival.visit(&engine, async |_| Ok(())).await?;
+            assert_eq!(s.reload().await.unwrap_err().kind(), ErrorKind::WritesRefused);
+            s.destroy().await
+        })
+        .await;
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::WritesRefused);
+    assert_eq!(rival.n(&engine).await.unwrap(), Some(1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn of_two_requests_with_one_old_ticket_one_moves_the_session_and_the_other_changes_nothing() {
     let mut house = House::new().await;
