@@ -93,6 +93,11 @@ pub(crate) async fn remove(settings: &Settings, mut stored: Stored) -> Result<En
             Ok(Swapped::Done) => break,
             Ok(Swapped::Gone) => None,
             Ok(Swapped::Conflict(current)) => Some(current),
+            // So says a store that finds something else than bytes.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                event::corrupt(&stored.key, &error);
+                return Ok(Ended::Unreadable);
+            }
             Err(error) if error.kind().leaves_doubt() && lost_replies < 3 => {
                 lost_replies += 1;
                 backend.get(&stored.key).await.map_err(|_| error)?
@@ -171,13 +176,21 @@ pub(crate) async fn reload(handle: &Handle) -> Result<()> {
     };
     // A record in the cookie is as it came, or as this request wrote it.
     let found = if handle.settings.in_cookie(stored.home) {
-        Some(stored.bytes.clone())
+        Ok(Some(stored.bytes.clone()))
     } else {
-        handle.settings.backend_of(stored.home).get(&stored.key).await?
+        handle.settings.backend_of(stored.home).get(&stored.key).await
     };
-    let Some(bytes) = found else {
-        let moved = handle.settings.moved_over(&stored).await?;
-        return refuse(handle, if moved { Refusal::Moved } else { Refusal::Gone });
+    let bytes = match found {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => {
+            let moved = handle.settings.moved_over(&stored).await?;
+            return refuse(handle, if moved { Refusal::Moved } else { Refusal::Gone });
+        }
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            event::corrupt(&stored.key, &error);
+            return refuse(handle, Refusal::Corrupt);
+        }
+        Err(error) => return Err(error),
     };
     let refusal = match handle.settings.decode(&stored, &bytes) {
         Ok(Decoded::Session(record)) if !over(&handle.settings, record.meta.deadline) => {

@@ -317,10 +317,10 @@ async fn try_ticket(
     let led = {
         let Some((mut ticket, key)) = verify(handle, home, at)? else { return Ok(false) };
         let found = match ticket.record.take() {
-            Some(bytes) => Some(bytes),
-            None => handle.settings.backend_of(home).get(&key).await?,
+            Some(bytes) => Ok(Some(bytes)),
+            None => handle.settings.backend_of(home).get(&key).await,
         };
-        open(handle, home, ticket, key, found)
+        open(handle, home, ticket, key, found)?
     };
     let outcome = match led {
         Led::To(outcome) => outcome,
@@ -359,17 +359,29 @@ fn verify(handle: &Handle, home: Home, at: usize) -> Result<Option<(cookie::Tick
 }
 
 /// Installs what was found under a candidate's key, if it is a session.
-fn open(handle: &Arc<Handle>, home: Home, ticket: cookie::Ticket, key: Key, found: Option<Bytes>) -> Led<'_> {
+///
+/// # Errors
+/// That of the store, unless it says that what is there cannot be read.
+fn open(
+    handle: &Arc<Handle>,
+    home: Home,
+    ticket: cookie::Ticket,
+    key: Key,
+    found: Result<Option<Bytes>>,
+) -> Result<Led<'_>> {
     let settings = &handle.settings;
-    let Some(bytes) = found else {
-        if home == Home::Old {
-            return Led::Asks(Box::pin(look_for_note(settings, key)));
+    let bytes = match found {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) if home == Home::Old => return Ok(Led::Asks(Box::pin(look_for_note(settings, key)))),
+        Ok(None) => {
+            event::unknown(&key);
+            return Ok(Led::To(Outcome::Nothing));
         }
-        event::unknown(&key);
-        return Led::To(Outcome::Nothing);
+        Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(Led::To(unreadable(&key, &error))),
+        Err(error) => return Err(error),
     };
     let stored = Stored { id: ticket.id, key, bytes, home };
-    Led::To(match settings.decode(&stored, &stored.bytes) {
+    let outcome = match settings.decode(&stored, &stored.bytes) {
         Ok(Decoded::Session(record)) if over(settings, record.meta.deadline) => {
             event::unknown(&stored.key);
             Outcome::Nothing
@@ -381,30 +393,40 @@ fn open(handle: &Arc<Handle>, home: Home, ticket: cookie::Ticket, key: Key, foun
                 state.install(stored, record);
                 state.old_signature = ticket.reissue;
             }
-            match check {
-                Some((validate, key)) => return Led::Asks(Box::pin(check_validity(handle, validate, key))),
-                None => Outcome::Session,
+            if let Some((validate, key)) = check {
+                return Ok(Led::Asks(Box::pin(check_validity(handle, validate, key))));
             }
+            Outcome::Session
         }
         Ok(Decoded::Tombstone) => {
             event::moved(&stored.key);
             Outcome::Refused(Refusal::Moved)
         }
-        Err(error) => {
-            event::corrupt(&stored.key, &error);
-            Outcome::Refused(Refusal::Corrupt)
-        }
-    })
+        Err(error) => unreadable(&stored.key, &error),
+    };
+    Ok(Led::To(outcome))
+}
+
+/// Says that what is stored cannot be read, whoever found that out: the store, or the codec.
+fn unreadable(key: &Key, error: &Error) -> Outcome {
+    event::corrupt(key, error);
+    Outcome::Refused(Refusal::Corrupt)
 }
 
 /// Asks whether a session that is gone from its old home has moved over.
 async fn look_for_note(settings: &Settings, key: Key) -> Result<Outcome> {
-    if settings.has_moved(&key).await? {
-        event::moved(&key);
-        return Ok(Outcome::Refused(Refusal::Moved));
+    match settings.has_moved(&key).await {
+        Ok(true) => {
+            event::moved(&key);
+            Ok(Outcome::Refused(Refusal::Moved))
+        }
+        Ok(false) => {
+            event::unknown(&key);
+            Ok(Outcome::Nothing)
+        }
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(unreadable(&key, &error)),
+        Err(error) => Err(error),
     }
-    event::unknown(&key);
-    Ok(Outcome::Nothing)
 }
 
 /// Asks the application whether the session just installed may be used.

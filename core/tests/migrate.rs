@@ -215,6 +215,20 @@ async fn a_row_that_cannot_be_read_stays_and_a_forged_ticket_leads_nowhere() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_store_cannot_read_keeps_its_visitor_from_writing_in_either_home() {
+    let mut house = House::new().await;
+    let (engine, before) = (house.engine.clone(), house.jar.clone());
+    house.old.on("get", 1, Act::Fail(ErrorKind::Corrupt));
+    let outcome = house.jar.visit(&engine, async |s| s.insert("n", 7)).await;
+    assert_eq!((outcome.unwrap_err().kind(), house.both().await), (ErrorKind::WritesRefused, (0, 1)));
+    house.jar.n(&engine).await.unwrap();
+    // The note that it has moved.
+    house.own.on("get", 1, Act::Fail(ErrorKind::Corrupt));
+    let outcome = before.clone().visit(&engine, async |s| s.insert("n", 7)).await;
+    assert_eq!((outcome.unwrap_err().kind(), house.both().await), (ErrorKind::WritesRefused, (1, 0)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn sessions_move_from_express_and_from_cookies_as_well() {
     let old = Spy::new();
     let express = Engine::builder(old.clone()).profile(Profile::express(["s3cret"])).build().unwrap();
