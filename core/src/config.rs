@@ -139,6 +139,10 @@ impl<A: From<Engine>> Builder<A> {
     /// Of an old row the data comes along, and the end if it names a date; its cookie's options and its `maxAge` do not:
     /// the session lives as this layer is configured.
     ///
+    /// An old ticket that leads to no session costs a look into both stores, and is taken back with the first cookie of a
+    /// new one. Each move leaves a note in this layer's own store for those 60 seconds; [`AdminStore`](crate::AdminStore)
+    /// lists and counts it as a value.
+    ///
     /// The two cookies must have different names. Those of the old one are the format's own; where the old program had
     /// others, tell them by [`Profile::with_cookie`]. While the old program still runs, both use its format instead
     /// ([`profile`](Self::profile)): it cannot read ours. Take this call out after the longest life of a session.

@@ -215,7 +215,9 @@ fn vary(settings: &Settings, edits: &mut HeaderEdits) {
     }
 }
 
-/// Takes back the ticket of the old format, once its session has moved or ended.
+/// Takes back the ticket of the old format, once its session has moved or ended, or another one takes its place.
+///
+/// No answer of ours ever sets it, so none that comes late can take away what another has sent.
 fn take_back_old(settings: &Settings, state: &State, edits: &mut HeaderEdits) {
     if let Some(old) = settings.old.as_ref().filter(|_| state.old_ticket) {
         old.carrier.take_back(None, edits);
@@ -278,7 +280,6 @@ async fn load_once(handle: &Arc<Handle>) -> Result<()> {
     let old = handle.old_candidates.as_ref().map_or(0, |old| old.len());
     for at in 0..old {
         if refusal.is_none() && Box::pin(try_ticket(handle, Home::Old, at, &mut refusal)).await? {
-            handle.lock().old_ticket = true;
             return Ok(());
         }
     }
@@ -344,6 +345,9 @@ fn verify(handle: &Handle, home: Home, at: usize) -> Result<Option<(cookie::Tick
     let why = match carrier.verify(candidates, at) {
         Ok(ticket) => {
             let key = wire.keys.key(&ticket.id)?;
+            if home == Home::Old {
+                handle.lock().old_ticket = true;
+            }
             return Ok(Some((ticket, key)));
         }
         Err(why) => why,

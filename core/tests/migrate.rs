@@ -215,6 +215,40 @@ async fn a_row_that_cannot_be_read_stays_and_a_forged_ticket_leads_nowhere() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_old_ticket_that_leads_nowhere_goes_with_the_first_cookie_of_a_new_session() {
+    let mut house = House::new().await;
+    let engine = house.engine.clone();
+    house.jar.clone().visit(&engine, async |s| s.destroy().await).await.unwrap();
+    // A mere look says nothing to the browser.
+    assert_eq!(house.jar.visit(&engine, async |_| Ok(())).await.unwrap(), [""; 0]);
+    assert_eq!(house.jar.visit(&engine, async |s| add(s)).await.unwrap().len(), 3);
+    assert_eq!(house.jar.names(), ["__Host-sid"]);
+    house.own.take_calls();
+    house.old.take_calls();
+    assert_eq!(house.jar.n(&engine).await.unwrap(), Some(1));
+    assert_eq!((house.own.take_calls(), house.old.calls()), (vec!["get"], 0));
+    // One that was never ours stays, as it costs no look, and so does one that is not needed.
+    let mut house = House::new().await;
+    let engine = house.engine.clone();
+    let mut forged = house.jar.clone();
+    forged.0.insert("koa.sid.sig".into(), "A".repeat(27));
+    assert_eq!(forged.visit(&engine, async |s| add(s)).await.unwrap().len(), 1);
+    house.jar.0.insert("__Host-sid".into(), forged.0["__Host-sid"].clone());
+    let set = house.jar.visit(&engine, async |s| s.set_ttl(Duration::from_secs(99))).await.unwrap();
+    assert_eq!((set.len(), house.both().await), (1, (1, 1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_logout_with_an_old_ticket_to_a_row_that_cannot_be_read_takes_the_ticket_back() {
+    let mut house = House::new().await;
+    let (store, engine) = (house.old.store(), house.engine.clone());
+    let key = store.scan().next().await.unwrap().unwrap();
+    store.set(&key, Bytes::from_static(b"5"), Ttl::from_secs(60)).await.unwrap();
+    house.jar.visit(&engine, async |s| s.destroy().await).await.unwrap();
+    assert_eq!((house.jar.names().len(), store.get(&key).await.unwrap().unwrap()), (0, Bytes::from("5")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_store_cannot_read_keeps_its_visitor_from_writing_in_either_home() {
     let mut house = House::new().await;
     let (engine, before) = (house.engine.clone(), house.jar.clone());
