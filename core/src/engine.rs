@@ -395,7 +395,8 @@ fn open(
             {
                 let mut state = handle.lock();
                 state.install(stored, record);
-                state.old_signature = ticket.reissue;
+                // What is to move is signed anew when it has moved: its id is not for our cookie.
+                state.old_signature = ticket.reissue && home == Home::Own;
             }
             if let Some((validate, key)) = check {
                 return Ok(Led::Asks(Box::pin(check_validity(handle, validate, key))));

@@ -200,6 +200,22 @@ async fn a_request_that_saves_nothing_moves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_old_ticket_under_an_older_key_stays_where_it_is_until_its_session_moves() {
+    let house = House::new().await;
+    let koa = Profile::koa(["the newest", KEYS[0]]);
+    let engine = Engine::builder(house.own.clone()).migrate_from(koa, house.old.clone()).build().unwrap();
+    let (mut jar, before) = (house.jar.clone(), house.jar.0.clone());
+    let set = jar.visit(&engine, async |s| {
+        s.set_save(Save::Never);
+        Ok(())
+    });
+    assert_eq!(set.await.unwrap(), [""; 0]);
+    assert_eq!((&jar.0, house.both().await), (&before, (0, 1)));
+    assert_eq!(jar.n(&engine).await.unwrap(), Some(1));
+    assert_eq!((jar.names(), house.both().await), (vec!["__Host-sid"], (1, 0)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_row_that_cannot_be_read_stays_and_a_forged_ticket_leads_nowhere() {
     let mut house = House::new().await;
     let store = house.old.store();
