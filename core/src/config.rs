@@ -1,28 +1,29 @@
-//! The configuration: one builder for every adapter, and every mistake an error of `build()`.
+//! The configuration: one builder for every adapter.
 
 use std::{any::TypeId, fmt, marker::PhantomData, sync::Arc, time::Duration, time::SystemTime};
 
-use tokio_util::task::TaskTracker;
-
 use crate::{
-    backend::Backend,
     cookie::CookieConfig,
     engine::Engine,
     error::{Error, Result},
-    event,
     expiry::Expiry,
-    gate::{Gate, OnOutage},
+    gate::OnOutage,
     hooks::{Hooks, OwnedHead},
     ids::IdSource,
     keyring::Keyring,
-    migrate::{Home, OldHome, Origin},
+    migrate::Origin,
     no_store::NoStore,
-    profile::{Profile, ReadRenewal, Shared, Terms, Wire},
-    record::{Meta, Millis},
+    profile::Profile,
+    record::Millis,
     session::Session,
-    store::{Guarantee, Store, Ttl},
-    transport::{Carrier, Transport},
+    store::Store,
+    transport::Transport,
 };
+
+mod check;
+mod settings;
+
+pub(crate) use self::{check::storeless, settings::Settings};
 
 pub(crate) type ClockFn = dyn Fn() -> SystemTime + Send + Sync;
 
@@ -137,6 +138,10 @@ impl<A: From<Engine>> Builder<A> {
     ///
     /// Of an old row the data comes along, and the end if it names a date; its cookie's options and its `maxAge` do not:
     /// the session lives as this layer is configured.
+    ///
+    /// An old ticket that leads to no session costs a look into both stores, and is taken back with the first cookie of a
+    /// new one. Each move leaves a note in this layer's own store for those 60 seconds; [`AdminStore`](crate::AdminStore)
+    /// lists and counts it as a value.
     ///
     /// The two cookies must have different names. Those of the old one are the format's own; where the old program had
     /// others, tell them by [`Profile::with_cookie`]. While the old program still runs, both use its format instead
@@ -394,111 +399,6 @@ impl<A: From<Engine>> Builder<A> {
     pub fn build(self) -> Result<A> {
         self.settings().map(|settings| A::from(Engine::new(settings)))
     }
-
-    /// Checks everything.
-    pub(crate) fn settings(self) -> Result<Settings> {
-        self.expiry.check()?;
-        if self.operation_timeout.is_zero() {
-            return Err(Error::config("operation_timeout", "must be longer than zero; try 2 seconds"));
-        }
-        if self.max_record < 1024 {
-            return Err(Error::config("max_record", "must be at least 1024 bytes"));
-        }
-        self.check_profile()?;
-        let format = self.profile.format();
-        let ids = self.ids.unwrap_or_else(|| Ok(format.ids()))?;
-        let cookie = self.cookie.unwrap_or_else(|| self.profile.default_cookie());
-        let terms = Terms {
-            cookie: if self.insecure { cookie.insecure() } else { cookie },
-            ids: ids.shape(),
-            keys: self.keys.as_ref(),
-            #[cfg(feature = "encrypt")]
-            encrypt: self.encrypt.as_ref(),
-            limit: self.max_record,
-            expiry: self.expiry,
-            clock: Arc::clone(&self.clock),
-        };
-        let profile = format.wire(&terms)?;
-        let backend = Backend::new(self.store, self.operation_timeout);
-        let guarantee = if profile.in_cookie { Guarantee::LastWriterWins } else { backend.guarantee() };
-        if guarantee == Guarantee::LastWriterWins {
-            if self.require_strict {
-                return Err(Error::config(
-                    "require_strict",
-                    "the store is no AtomicStore; use one that is, or accept lost updates by leaving this out",
-                ));
-            }
-            event::last_writer_wins();
-        }
-        if self.transport.is_some() && self.keys.is_some() {
-            return Err(Error::config(
-                "keys",
-                "sign cookies, and a transport of your own carries the id instead; leave them out",
-            ));
-        }
-        let carrier = match self.transport {
-            Some(transport) => Carrier::Custom { transport, shape: ids.shape() },
-            None => format.carrier(&terms)?,
-        };
-        let old = self
-            .origin
-            .map(|origin| origin.open(&terms, format.shared(), &carrier, self.operation_timeout))
-            .transpose()?;
-        Ok(Settings {
-            guarantee,
-            gate: Gate::new(backend.store().status(), self.reconnect_timeout, self.max_waiters),
-            on_outage: self.on_outage,
-            backend,
-            carrier,
-            ids,
-            hooks: self.hooks,
-            expiry: self.expiry,
-            rolling: self.rolling,
-            allow_empty: self.allow_empty,
-            save_on_server_error: self.save_on_server_error,
-            clock: self.clock,
-            profile,
-            old,
-            tasks: TaskTracker::new(),
-        })
-    }
-
-    /// Holds the options together to what the profile has room for.
-    fn check_profile(&self) -> Result<()> {
-        let shared = self.profile.format().shared();
-        if self.storeless != (shared == Shared::InTheCookie) {
-            return Err(Error::config("profile", storeless(self.storeless)));
-        }
-        if shared == Shared::No {
-            return Ok(());
-        }
-        if self.keys.is_some() {
-            return Err(Error::config(
-                "keys",
-                "are given twice: this profile has keys of its own, leave these out",
-            ));
-        }
-        #[cfg(feature = "encrypt")]
-        if self.encrypt.is_some() {
-            return Err(Error::config(
-                "encrypt",
-                "cannot go with this profile: the programs it shares its records with could not read them",
-            ));
-        }
-        if self.expiry.has_absolute_end() {
-            return Err(Error::config(
-                "expiry.absolute",
-                "cannot go with this profile: its records do not say when a session began; use an idle time alone",
-            ));
-        }
-        if shared == Shared::InTheCookie && self.transport.is_some() {
-            return Err(Error::config(
-                "transport",
-                "cannot go with this profile: its record is in the cookie",
-            ));
-        }
-        Ok(())
-    }
 }
 
 impl<A> fmt::Debug for Builder<A> {
@@ -516,80 +416,8 @@ impl<A> fmt::Debug for Builder<A> {
     }
 }
 
-/// The configuration, checked.
-pub(crate) struct Settings {
-    pub(crate) guarantee: Guarantee,
-    pub(crate) backend: Backend,
-    pub(crate) gate: Gate,
-    pub(crate) on_outage: OnOutage,
-    pub(crate) carrier: Carrier,
-    pub(crate) ids: IdSource,
-    pub(crate) hooks: Hooks,
-    pub(crate) expiry: Expiry,
-    pub(crate) rolling: bool,
-    pub(crate) allow_empty: bool,
-    pub(crate) save_on_server_error: bool,
-    clock: Arc<ClockFn>,
-    pub(crate) profile: Wire,
-    /// Where sessions move away from.
-    pub(crate) old: Option<OldHome>,
-    /// Commits of several steps run here, where a client that hangs up cannot stop them half-way.
-    pub(crate) tasks: TaskTracker,
-}
-
-impl Settings {
-    /// Returns the time by the configured clock.
-    pub(crate) fn now(&self) -> Millis {
-        millis_of((self.clock)())
-    }
-
-    /// Whether records of this home are in the ticket itself.
-    pub(crate) fn in_cookie(&self, home: Home) -> bool {
-        match (home, &self.old) {
-            (Home::Old, Some(old)) => old.wire.in_cookie,
-            _ => self.profile.in_cookie,
-        }
-    }
-
-    /// Returns how long a record lives from `now`, as the store is told; `None` if the session is over.
-    pub(crate) fn ttl_left(&self, meta: &Meta, now: Millis) -> Option<Ttl> {
-        // Where every write begins the time anew, what is written lives for the whole of it, to the millisecond.
-        let from = if self.profile.renewal.every_write { meta.renewed } else { now };
-        let left = self.expiry.left(meta, from)?;
-        Some(if self.profile.whole_seconds { Ttl::from_secs(left.secs_rounded_up()) } else { left })
-    }
-
-    /// Tells whether a use now renews a stored session.
-    pub(crate) fn renewal_due(&self, meta: &Meta, now: impl FnOnce() -> Millis) -> bool {
-        self.rolling
-            || match self.profile.renewal.reads {
-                ReadRenewal::WhenDue => self.expiry.renewal_due(meta, now()),
-                ReadRenewal::Never => false,
-                ReadRenewal::Always => true,
-            }
-    }
-}
-
-/// Says what is wrong with a store, or the lack of one.
-pub(crate) const fn storeless(storeless: bool) -> &'static str {
-    if storeless {
-        "keeps sessions in a store: give the layer one instead of `NoStore`"
-    } else {
-        "keeps the session in the cookie itself: give the layer `NoStore` for a store"
-    }
-}
-
 /// Returns a time as milliseconds since the Unix epoch; a time before that as zero.
 pub(crate) fn millis_of(time: SystemTime) -> Millis {
     let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     since_epoch.as_secs().saturating_mul(1000).saturating_add(since_epoch.subsec_millis().into())
-}
-
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
-            .field("store", self.backend.store())
-            .field("expiry", &self.expiry)
-            .finish_non_exhaustive()
-    }
 }

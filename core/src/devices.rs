@@ -148,13 +148,18 @@ async fn list(settings: &Arc<Settings>, user: &str) -> Result<Vec<UserSession>> 
     let keys = settings.backend.within("keys_of", indexed.keys_of(user)).await?;
     let mut reads = stream::iter(keys)
         .map(|key| async move {
-            let bytes = settings.backend.get(&key).await?;
-            Ok::<_, Error>(bytes.map(|bytes| (key, bytes)))
+            match settings.backend.get(&key).await {
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    event::corrupt(&key, &error);
+                    Ok(None)
+                }
+                found => found.map(|bytes| bytes.map(|bytes| (key, bytes))),
+            }
         })
         .buffered(AT_ONCE);
     let mut found = Vec::new();
     while let Some(read) = reads.next().await {
-        // Ended since it was listed.
+        // Ended since it was listed, or nothing that could be read.
         let Some((key, bytes)) = read? else { continue };
         match settings.profile.records.decode(&key, &bytes) {
             Ok(Decoded::Session(record)) => {

@@ -80,7 +80,8 @@ pub(crate) enum Ended {
     Unreadable,
 }
 
-/// Removes the record whatever others wrote into it meanwhile, but not a tombstone: that protects a login's cookie.
+/// Removes the record whatever others wrote into it meanwhile, but not a tombstone: that protects a login's cookie. One
+/// that is gone from its old home is looked for in the new one.
 ///
 /// # Errors
 /// Whatever the store answers, and [`ErrorKind::Contention`] after 64 conflicts; the session is then as it was.
@@ -90,19 +91,29 @@ pub(crate) async fn remove(settings: &Settings, mut stored: Stored) -> Result<En
     loop {
         let current = match backend.remove(&stored.key, &stored.bytes).await {
             Ok(Swapped::Done) => break,
-            // Removed by this call, whose reply was lost, as far as anybody can tell.
-            Ok(Swapped::Gone) if lost_replies > 0 => break,
-            Ok(Swapped::Gone) => return Ok(Ended::Lost(Refusal::Gone)),
-            Ok(Swapped::Conflict(current)) => current,
+            Ok(Swapped::Gone) => None,
+            Ok(Swapped::Conflict(current)) => Some(current),
+            // So says a store that finds something else than bytes.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                event::corrupt(&stored.key, &error);
+                return Ok(Ended::Unreadable);
+            }
             Err(error) if error.kind().leaves_doubt() && lost_replies < 3 => {
                 lost_replies += 1;
-                match backend.get(&stored.key).await {
-                    Ok(None) => break,
-                    Ok(Some(current)) => current,
-                    Err(_) => return Err(error),
-                }
+                backend.get(&stored.key).await.map_err(|_| error)?
             }
             Err(error) => return Err(error),
+        };
+        let Some(current) = current else {
+            // It lives on in its new home, and that must not pass for a logout.
+            if settings.moved_over(&stored).await? {
+                return Ok(Ended::Lost(Refusal::Moved));
+            }
+            // Removed by this call, whose reply was lost, as far as anybody can tell.
+            if lost_replies > 0 {
+                break;
+            }
+            return Ok(Ended::Lost(Refusal::Gone));
         };
         match settings.decode(&stored, &current) {
             Ok(Decoded::Tombstone) => return Ok(Ended::Lost(Refusal::Moved)),
@@ -147,7 +158,8 @@ pub(crate) async fn destroy_others(handle: &Handle) -> Result<u64> {
 /// Drops the changes not yet committed and loads what is stored now.
 ///
 /// # Errors
-/// [`ErrorKind::Gone`] when the session has ended; whatever the store's `get` answers, with the changes kept.
+/// [`ErrorKind::Gone`] when the session has ended; [`ErrorKind::WritesRefused`] when it has moved or cannot be read;
+/// whatever the store's `get` answers, with the changes kept.
 pub(crate) async fn reload(handle: &Handle) -> Result<()> {
     handle.check_attached("reload")?;
     let _one_at_a_time = handle.committing.acquire().await;
@@ -164,25 +176,42 @@ pub(crate) async fn reload(handle: &Handle) -> Result<()> {
     };
     // A record in the cookie is as it came, or as this request wrote it.
     let found = if handle.settings.in_cookie(stored.home) {
-        Some(stored.bytes.clone())
+        Ok(Some(stored.bytes.clone()))
     } else {
-        handle.settings.backend_of(stored.home).get(&stored.key).await?
+        handle.settings.backend_of(stored.home).get(&stored.key).await
     };
-    let refusal = match found.map(|bytes| (handle.settings.decode(&stored, &bytes), bytes)) {
-        None => Refusal::Gone,
-        Some((Ok(Decoded::Session(record)), _)) if over(&handle.settings, record.meta.deadline) => {
-            Refusal::Gone
+    let bytes = match found {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => {
+            let moved = handle.settings.moved_over(&stored).await?;
+            return refuse(handle, if moved { Refusal::Moved } else { Refusal::Gone });
         }
-        Some((Ok(Decoded::Session(record)), bytes)) => {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            event::corrupt(&stored.key, &error);
+            return refuse(handle, Refusal::Corrupt);
+        }
+        Err(error) => return Err(error),
+    };
+    let refusal = match handle.settings.decode(&stored, &bytes) {
+        Ok(Decoded::Session(record)) if !over(&handle.settings, record.meta.deadline) => {
             handle.lock().install(Stored { bytes, ..stored }, record);
             return Ok(());
         }
-        Some((Ok(Decoded::Tombstone), _)) => Refusal::Moved,
-        Some((Err(error), _)) => {
+        Ok(Decoded::Session(_)) => Refusal::Gone,
+        Ok(Decoded::Tombstone) => Refusal::Moved,
+        Err(error) => {
             event::corrupt(&stored.key, &error);
             Refusal::Corrupt
         }
     };
+    refuse(handle, refusal)
+}
+
+/// Takes the session away from the request, and says why.
+///
+/// # Errors
+/// That of the refusal.
+fn refuse(handle: &Handle, refusal: Refusal) -> Result<()> {
     let mut state = handle.lock();
     state.refuse(refusal, handle.blank());
     state.check_granted()

@@ -8,18 +8,20 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri};
 
 use crate::{
     commit::{Trigger, commit},
     config::{Builder, Settings},
-    cookie::{Candidates, Outgoing, Rejection},
+    cookie::{self, Candidates, Outgoing, Rejection},
     error::{Error, ErrorKind, Result},
     event,
     gate::Fallback,
     handle::{Access, Handle, Refusal, State, Stored},
     headers::HeaderEdits,
-    hooks::OwnedHead,
+    hooks::{OwnedHead, SessionHook},
+    id::Key,
     migrate::Home,
     plan::{Plan, Ticket, decide},
     record::Decoded,
@@ -213,7 +215,9 @@ fn vary(settings: &Settings, edits: &mut HeaderEdits) {
     }
 }
 
-/// Takes back the ticket of the old format, once its session has moved or ended.
+/// Takes back the ticket of the old format, once its session has moved or ended, or another one takes its place.
+///
+/// No answer of ours ever sets it, so none that comes late can take away what another has sent.
 fn take_back_old(settings: &Settings, state: &State, edits: &mut HeaderEdits) {
     if let Some(old) = settings.old.as_ref().filter(|_| state.old_ticket) {
         old.carrier.take_back(None, edits);
@@ -276,7 +280,6 @@ async fn load_once(handle: &Arc<Handle>) -> Result<()> {
     let old = handle.old_candidates.as_ref().map_or(0, |old| old.len());
     for at in 0..old {
         if refusal.is_none() && Box::pin(try_ticket(handle, Home::Old, at, &mut refusal)).await? {
-            handle.lock().old_ticket = true;
             return Ok(());
         }
     }
@@ -288,6 +291,21 @@ async fn load_once(handle: &Arc<Handle>) -> Result<()> {
     Ok(())
 }
 
+/// What a candidate leads to.
+enum Outcome {
+    /// The session is installed.
+    Session,
+    Nothing,
+    Refused(Refusal),
+}
+
+/// What is known of a candidate once it has been looked up.
+enum Led<'h> {
+    To(Outcome),
+    /// Somebody has a say: the application, or whoever moved the session. Boxed, as that is rare.
+    Asks(Pin<Box<dyn Future<Output = Result<Outcome>> + Send + 'h>>),
+}
+
 /// Looks up one candidate, and installs the session it leads to; `false` if it leads to none.
 async fn try_ticket(
     handle: &Arc<Handle>,
@@ -295,71 +313,136 @@ async fn try_ticket(
     at: usize,
     refusal: &mut Option<Refusal>,
 ) -> Result<bool> {
+    // In a block of its own, and decoded in a plain function: what it takes is not kept in every request's future while
+    // somebody is asked.
+    let led = {
+        let Some((mut ticket, key)) = verify(handle, home, at)? else { return Ok(false) };
+        let found = match ticket.record.take() {
+            Some(bytes) => Ok(Some(bytes)),
+            None => handle.settings.backend_of(home).get(&key).await,
+        };
+        open(handle, home, ticket, key, found)?
+    };
+    let outcome = match led {
+        Led::To(outcome) => outcome,
+        Led::Asks(answer) => answer.await?,
+    };
+    if let Outcome::Refused(why) = outcome
+        && (refusal.is_none() || why == Refusal::Moved)
+    {
+        *refusal = Some(why);
+    }
+    Ok(matches!(outcome, Outcome::Session))
+}
+
+/// Reads one candidate, and makes the key it is looked up under; `None` if it is none of ours.
+fn verify(handle: &Handle, home: Home, at: usize) -> Result<Option<(cookie::Ticket, Key)>> {
     let settings = &handle.settings;
     let (carrier, wire, candidates) = match (home, &settings.old, &handle.old_candidates) {
         (Home::Old, Some(old), Some(candidates)) => (&old.carrier, &old.wire, &**candidates),
         _ => (&settings.carrier, &settings.profile, &handle.candidates),
     };
-    let ticket = match carrier.verify(candidates, at) {
-        Ok(ticket) => ticket,
-        Err(why) => {
-            match why {
-                Rejection::Strange => event::strange_cookie(),
-                Rejection::Forged | Rejection::Invalid => event::hostile_cookie(),
+    let why = match carrier.verify(candidates, at) {
+        Ok(ticket) => {
+            let key = wire.keys.key(&ticket.id)?;
+            if home == Home::Old {
+                handle.lock().old_ticket = true;
             }
-            if home == Home::Own {
-                handle.lock().rejected = Some(why);
-            }
-            return Ok(false);
+            return Ok(Some((ticket, key)));
         }
+        Err(why) => why,
     };
-    let key = wire.keys.key(&ticket.id)?;
-    let found = match ticket.record {
-        Some(bytes) => Some(bytes),
-        None => settings.backend_of(home).get(&key).await?,
-    };
-    let Some(bytes) = found else {
-        if home == Home::Old && Box::pin(settings.has_moved(&key)).await? {
-            event::moved(&key);
-            *refusal = Some(Refusal::Moved);
-        } else {
+    match why {
+        Rejection::Strange => event::strange_cookie(),
+        Rejection::Forged | Rejection::Invalid => event::hostile_cookie(),
+    }
+    if home == Home::Own {
+        handle.lock().rejected = Some(why);
+    }
+    Ok(None)
+}
+
+/// Installs what was found under a candidate's key, if it is a session.
+///
+/// # Errors
+/// That of the store, unless it says that what is there cannot be read.
+fn open(
+    handle: &Arc<Handle>,
+    home: Home,
+    ticket: cookie::Ticket,
+    key: Key,
+    found: Result<Option<Bytes>>,
+) -> Result<Led<'_>> {
+    let settings = &handle.settings;
+    let bytes = match found {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) if home == Home::Old => return Ok(Led::Asks(Box::pin(look_for_note(settings, key)))),
+        Ok(None) => {
             event::unknown(&key);
+            return Ok(Led::To(Outcome::Nothing));
         }
-        return Ok(false);
+        Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(Led::To(unreadable(&key, &error))),
+        Err(error) => return Err(error),
     };
     let stored = Stored { id: ticket.id, key, bytes, home };
-    match settings.decode(&stored, &stored.bytes) {
-        Ok(Decoded::Session(record)) if over(settings, record.meta.deadline) => event::unknown(&stored.key),
+    let outcome = match settings.decode(&stored, &stored.bytes) {
+        Ok(Decoded::Session(record)) if over(settings, record.meta.deadline) => {
+            event::unknown(&stored.key);
+            Outcome::Nothing
+        }
         Ok(Decoded::Session(record)) => {
-            let key = stored.key.clone();
+            let check = settings.hooks.validate.as_ref().map(|validate| (validate, stored.key.clone()));
             {
                 let mut state = handle.lock();
                 state.install(stored, record);
-                state.old_signature = ticket.reissue;
+                // What is to move is signed anew when it has moved: its id is not for our cookie.
+                state.old_signature = ticket.reissue && home == Home::Own;
             }
-            if is_valid(handle).await? {
-                return Ok(true);
+            if let Some((validate, key)) = check {
+                return Ok(Led::Asks(Box::pin(check_validity(handle, validate, key))));
             }
-            event::invalid(&key);
-            handle.lock().rejected = Some(Rejection::Invalid);
+            Outcome::Session
         }
         Ok(Decoded::Tombstone) => {
             event::moved(&stored.key);
-            *refusal = Some(Refusal::Moved);
+            Outcome::Refused(Refusal::Moved)
         }
-        Err(error) => {
-            event::corrupt(&stored.key, &error);
-            *refusal = refusal.or(Some(Refusal::Corrupt));
+        Err(error) => unreadable(&stored.key, &error),
+    };
+    Ok(Led::To(outcome))
+}
+
+/// Says that what is stored cannot be read, whoever found that out: the store, or the codec.
+fn unreadable(key: &Key, error: &Error) -> Outcome {
+    event::corrupt(key, error);
+    Outcome::Refused(Refusal::Corrupt)
+}
+
+/// Asks whether a session that is gone from its old home has moved over.
+async fn look_for_note(settings: &Settings, key: Key) -> Result<Outcome> {
+    match settings.has_moved(&key).await {
+        Ok(true) => {
+            event::moved(&key);
+            Ok(Outcome::Refused(Refusal::Moved))
         }
+        Ok(false) => {
+            event::unknown(&key);
+            Ok(Outcome::Nothing)
+        }
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(unreadable(&key, &error)),
+        Err(error) => Err(error),
     }
-    Ok(false)
 }
 
 /// Asks the application whether the session just installed may be used.
-async fn is_valid(handle: &Arc<Handle>) -> Result<bool> {
-    let Some(validate) = &handle.settings.hooks.validate else { return Ok(true) };
+async fn check_validity(handle: &Arc<Handle>, validate: &SessionHook<bool>, key: Key) -> Result<Outcome> {
     let head = handle.head.clone().unwrap_or_default();
-    validate(head, Session(Arc::clone(handle))).await
+    if validate(head, Session(Arc::clone(handle))).await? {
+        return Ok(Outcome::Session);
+    }
+    event::invalid(&key);
+    handle.lock().rejected = Some(Rejection::Invalid);
+    Ok(Outcome::Nothing)
 }
 
 /// The absolute end has passed, though the store still has the record.

@@ -72,7 +72,8 @@ pub(crate) struct State {
     /// What commits so far owe the browser.
     pub(crate) ticket: Ticket,
     pub(crate) destroyed: bool,
-    /// The session came with a ticket of the old format, which is to be taken back.
+    /// A good ticket of the old format was looked up: it is taken back with whatever the browser is told, be it that its
+    /// session has moved here or that it led to none and a new one begins.
     pub(crate) old_ticket: bool,
     /// The cookie options of the destroyed session, for the removal of its cookie.
     pub(crate) taken_back: Option<CookieOptions>,

@@ -137,6 +137,14 @@ impl Settings {
         Ok(matches!(read, Some(Ok(Decoded::Tombstone))))
     }
 
+    /// Tells whether a record that is gone from where it was has moved over, and has not ended.
+    ///
+    /// # Errors
+    /// Whatever the store answers.
+    pub(crate) async fn moved_over(&self, stored: &Stored) -> Result<bool> {
+        Ok(stored.home == Home::Old && self.has_moved(&stored.key).await?)
+    }
+
     /// Decodes the stored bytes of a record, whose key and home are `stored`'s.
     ///
     /// What comes from another format is a session of ours from here on: with the times that are configured, and the

@@ -56,8 +56,15 @@ impl Work<'_> {
         }
         // What was removed, in a format without tombstones, is not brought back: that could undo a logout.
         let retired = tombstone.filter(|_| self.half_retired && fate.is_err());
-        self.undo(retired.map(|tombstone| Retired { key: old.key, record: self.base.clone(), tombstone }))
-            .await;
+        let retired =
+            retired.map(|tombstone| Retired { key: old.key.clone(), record: self.base.clone(), tombstone });
+        self.undo(retired).await;
+        let gone = matches!(fate, Ok(Fate::Lost(Refusal::Gone)));
+        // A note that is still there is of whoever moved it over: it lives on, and a logout must not be told that it has
+        // ended. Nor if that cannot be asked.
+        if gone && self.settings.moved_over(&old).await.unwrap_or(true) {
+            return Ok(Fate::Lost(Refusal::Moved));
+        }
         fate
     }
 
@@ -95,17 +102,30 @@ impl Work<'_> {
 
     /// Notes here, as long as a tombstone would stand, that the session is gone from under its old key there.
     ///
-    /// Before it is gone, so that nobody finds neither. While the old record is there, nobody asks for the note; so one that
-    /// is left behind by a move that failed or lost the race keeps no session from its visitor.
+    /// Before it is gone, so that nobody finds neither. While the old record is there, nobody asks for the note.
+    ///
+    /// A move that fails takes its note back, if it was the first to leave one and that one still stands: if the old record
+    /// is gone by then, no session is left that the note could protect, and for as long as it stood the visitor could not
+    /// log in. Who comes second writes over the note of the first and never takes it back, whatever becomes of either.
+    /// So a note that stands as the first one wrote it is nobody else's, and a winner's is never taken away.
     async fn leave_word(&mut self, old: &Stored) -> Result<()> {
         if !self.settings.leaves_word() {
             return Ok(());
         }
         let key = old.key.moved();
-        match self.settings.profile.records.tombstone(&key, self.settings.now())? {
-            Some(note) => self.settings.backend.set(&key, note, TOMBSTONE_TTL).await,
-            None => Ok(()),
+        let Some(note) = self.settings.profile.records.tombstone(&key, self.settings.now())? else {
+            return Ok(());
+        };
+        let backend = &self.settings.backend;
+        // Who is the first can only be told where there is a `create`.
+        if backend.store().as_atomic().is_some() {
+            self.note = Some(note.clone());
+            if backend.create(&key, note.clone(), TOMBSTONE_TTL).await? {
+                return Ok(());
+            }
+            self.note = None;
         }
+        backend.set(&key, note, TOMBSTONE_TTL).await
     }
 
     /// Takes the tombstone out of the user's index entries, so that ending the user's other sessions does not remove

@@ -29,6 +29,8 @@ pub(crate) struct Repair {
     pub(crate) old: Option<Retired>,
     /// Where the new record is, and everything that was written there.
     pub(crate) target: (Key, SmallVec<[Bytes; 1]>),
+    /// A note that the session has moved over, which it has not.
+    pub(crate) note: Option<(Key, Bytes)>,
 }
 
 /// An old record and the tombstone in its place.
@@ -60,13 +62,20 @@ impl Repair {
         });
     }
 
-    /// First the old record, then the new one: while both fail, somebody's data is still in the store.
+    /// First the old record, then the new one: while both fail, somebody's data is still in the store. The note goes last:
+    /// it ends by itself before long.
     async fn step(&mut self) -> Result<()> {
         if let Some(old) = &self.old {
             self.revive(old).await?;
             self.old = None;
         }
-        self.discard().await
+        self.discard().await?;
+        if let Some((key, note)) = &self.note {
+            // Whoever else moves the session has written another one over it, and that stays.
+            self.settings.backend.remove(key, note).await?;
+            self.note = None;
+        }
+        Ok(())
     }
 
     /// Writes the old record anew. A tombstone that is still on its way expects other bytes, and finds nothing to

@@ -263,7 +263,8 @@ impl Session {
     /// Drops the changes not yet committed and loads what is stored now.
     ///
     /// # Errors
-    /// [`ErrorKind::Gone`] when the session has ended; whatever the store answers, with the changes kept.
+    /// [`ErrorKind::Gone`] when the session has ended; [`ErrorKind::WritesRefused`] when it has moved to a new id or cannot
+    /// be read; whatever the store answers, with the changes kept.
     pub async fn reload(&self) -> Result<()> {
         end::reload(&self.0).await
     }
@@ -295,7 +296,8 @@ impl Session {
     ///
     /// The new id is returned now; the move happens when the session is saved. The old id is worth nothing from then
     /// on (OWASP Session Management Cheat Sheet, "Renew the Session ID After Any Privilege Level Change"). A request
-    /// that is under way with the old id can neither write nor replace the new cookie.
+    /// that is under way with the old id can neither write nor replace the new cookie: for 60 seconds a tombstone stands
+    /// under the old key, which [`AdminStore`](crate::AdminStore) lists and counts as a value.
     ///
     /// # Errors
     /// As the type's documentation says; [`ErrorKind::Backend`] when there are no random bytes.

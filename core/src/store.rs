@@ -98,7 +98,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] when the backend cannot be reached, [`ErrorKind::Timeout`] when it took too long,
-    /// [`ErrorKind::Rejected`] and [`ErrorKind::Backend`] for what it answered. Never for an absent key.
+    /// [`ErrorKind::Rejected`] and [`ErrorKind::Backend`] for what it answered. [`ErrorKind::Corrupt`] when what is there
+    /// is no value that this store wrote: its visitor is then anonymous and may not write, and it stays as it is. Never
+    /// for an absent key.
     async fn get(&self, key: &Key) -> Result<Option<Bytes>>;
 
     /// Stores `value` under `key`, whether or not there was one, and lets it live for `ttl` from now.

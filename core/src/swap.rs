@@ -277,7 +277,8 @@ impl Work<'_> {
     pub(crate) async fn undo(&mut self, old: Option<Retired>) {
         let settings = Arc::clone(&self.handle.settings);
         let target = (self.target.key.clone(), std::mem::take(&mut self.written));
-        Repair { settings, old, target }.run().await;
+        let note = self.note.take().zip(self.old.as_ref()).map(|(note, old)| (old.key.moved(), note));
+        Repair { settings, old, target, note }.run().await;
         self.forget_attempts();
     }
 }

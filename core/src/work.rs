@@ -58,6 +58,8 @@ pub(crate) struct Work<'h> {
     pub(crate) written: SmallVec<[Bytes; 1]>,
     /// The old record may have been replaced by a tombstone, though no reply said so.
     pub(crate) half_retired: bool,
+    /// The note that the session is gone from its old home, where this move was the first to leave one.
+    pub(crate) note: Option<Bytes>,
     /// The by-user index entry is to be written as well.
     pub(crate) binds: bool,
     /// The session was bound, and shall not be: its index entry is to be moved away.
@@ -167,6 +169,7 @@ impl<'h> Work<'h> {
             attempts,
             written: SmallVec::new(),
             half_retired: false,
+            note: None,
             finished: false,
         })))
     }

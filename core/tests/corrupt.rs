@@ -171,6 +171,69 @@ async fn a_record_that_becomes_unreadable_during_a_request_is_left_as_it_is() {
     }
 }
 
+/// Stores that keep documents find something else than bytes in them, and say so themselves.
+#[tokio::test]
+async fn what_the_store_cannot_read_is_no_outage_and_is_treated_alike() {
+    let (logs, _guard) = Logs::listen();
+    let mut stage = Stage::set(&SHAPES[0]).await;
+    let (engine, old) = (stage.engine.clone(), stage.visitor.clone());
+    let before = stored(&stage, &old).await;
+    stage.spy.on_calls(1, 9, Act::Fail(ErrorKind::Corrupt));
+    let answer = stage
+        .visitor
+        .visit(&engine, async |s| {
+            assert!(s.is_new() && s.is_empty() && s.id().is_none());
+            let refused = s.insert("n", 7).unwrap_err();
+            assert!(refused.to_string().contains("cannot be read"), "{refused}");
+            assert_eq!(s.save().await.unwrap_err().kind(), ErrorKind::WritesRefused);
+            s.set_save(Save::Always);
+            Ok(format!("{s:?}"))
+        })
+        .await;
+    assert_eq!((answer.outcome.unwrap().as_str(), answer.cookies.len()), ("Session(Corrupt)", 0));
+    assert_eq!(stage.spy.take_calls(), ["get"]);
+    assert!(logs.text().contains("stored session cannot be read"), "{}", logs.text());
+    // Only a logout begins anew.
+    let fresh = stage.visitor.visit(&engine, async |s| {
+        assert_eq!(s.insert("n", 7).unwrap_err().kind(), ErrorKind::WritesRefused);
+        s.destroy().await
+    });
+    fresh.await.outcome.unwrap();
+    assert_eq!((stage.spy.take_calls(), &stage.visitor.ticket), (vec!["get"], &None));
+    stage.spy.heal();
+    assert_eq!(stored(&stage, &old).await, before, "neither overwritten nor deleted");
+}
+
+#[tokio::test]
+async fn what_the_store_can_no_longer_read_is_left_by_a_logout_and_by_reading_again() {
+    let works: &[(&str, usize, support::shape::Work)] = &[
+        ("remove", 1, |s: Session| Box::pin(async move { s.destroy().await })),
+        ("get", 2, |s: Session| Box::pin(async move { s.reload().await })),
+    ];
+    for &(call, nth, work) in works {
+        let mut stage = Stage::set(&SHAPES[0]).await;
+        let (engine, old) = (stage.engine.clone(), stage.visitor.clone());
+        let before = stored(&stage, &old).await;
+        stage.spy.on(call, nth, Act::Fail(ErrorKind::Corrupt));
+        let answer = stage.visitor.visit(&engine, async |s| work(s.clone()).await).await;
+        let expected = if call == "remove" { (None, 1) } else { (Some(ErrorKind::WritesRefused), 0) };
+        assert_eq!((answer.kind(), answer.cookies.len()), expected);
+        assert_eq!(stored(&stage, &old).await, before);
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_sessions_goes_on_behind_one_that_the_store_cannot_read() {
+    let stage = Stage::set(&SHAPES[0]).await;
+    for _ in 0..3 {
+        let mut visitor = Visitor::new();
+        visitor.visit(&stage.engine, async |s| s.bind_user("alice")).await.outcome.unwrap();
+    }
+    stage.spy.on("get", 2, Act::Fail(ErrorKind::Corrupt));
+    assert_eq!(stage.engine.sessions_of("alice").await.unwrap().len(), 2);
+    assert_eq!(stage.engine.sessions_of("alice").await.unwrap().len(), 3);
+}
+
 #[tokio::test]
 async fn a_readable_session_beside_an_unreadable_one_is_taken() {
     let mut stage = stage(b"not a record").await;

@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)] // Each test file uses its part.
 
 pub mod ear;
+#[cfg(feature = "node")]
+pub mod house;
 pub mod logs;
 pub mod shape;
 #[cfg(feature = "node")]
