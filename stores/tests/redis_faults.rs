@@ -256,13 +256,16 @@ async fn what_a_pool_waits_for_is_a_connection_before_a_command_is_sent_and_its_
     let mut config = Config::from_url(url);
     config.pool = Some(PoolConfig::new(1));
     let pool = config.create_pool(Some(Runtime::Tokio1)).unwrap();
-    let response = Duration::from_millis(200);
+    let response = Duration::from_secs(2);
     let store = RedisStore::builder().response_timeout(response).from_pool(pool.clone()).await.unwrap();
     let one = key("one");
 
     let held = pool.get().await.unwrap();
+    let began = Instant::now();
     let error = store.set(&one, "never sent".into(), HOUR).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
+    // It gives up while there is still time for a reply: a connection that comes later is sent nothing.
+    assert!(began.elapsed() < response, "{:?}", began.elapsed());
     assert!(error.to_string().contains("is it large enough"), "{error}");
     drop(held);
     wait_until(&store, true, SOON).await;
