@@ -5,7 +5,10 @@ mod fault;
 mod schema;
 mod sweep;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -105,6 +108,8 @@ struct Inner {
     /// Up to where the values have been looked through for those that are over, and the bindings for stale ones.
     values: Walk<Due>,
     bindings: Walk<String>,
+    /// Whether the server was found to write statements into its log for replicas, and so to lock gaps.
+    logs_statements: AtomicBool,
 }
 
 impl MySqlStore {
@@ -142,6 +147,7 @@ impl MySqlStore {
             room: OnceCell::new(),
             values: Walk::default(),
             bindings: Walk::default(),
+            logs_statements: AtomicBool::new(false),
         }))
     }
 

@@ -294,11 +294,11 @@ impl Sweep for Inner {
             }
         };
         // Also when the values could not be swept: the index must not grow without end because of them.
-        if let Some(from) = self.bindings.place() {
-            self.sweep_bindings(&from, rows).await?;
-        }
-        swept?;
-        Ok(more(&self.values, &self.bindings))
+        let bindings_swept = match self.bindings.place() {
+            None => Ok(()),
+            Some(from) => self.sweep_bindings(&from, rows).await,
+        };
+        more((&self.values, swept), (&self.bindings, bindings_swept))
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) const MOST: u32 = 250;
 /// The fewest. With less, what every statement costs is most of it.
 const LEAST: u32 = 50;
 
-/// How long a batch may take before the next one is smaller, since its locks may be held for as long.
+/// How long the rows of a batch may take before the next one is smaller, since its locks may be held for as long.
 const LONG: Duration = Duration::from_millis(20);
 
 /// A store that is swept a batch at a time.
@@ -26,25 +26,55 @@ pub(crate) trait Sweep: Send + Sync + 'static {
     async fn sweep_batch(&self, rows: u32) -> Result<More>;
 }
 
-/// How many rows the next batch may have: half as many after one that took long, and slowly more again.
+/// How many rows the next batch may have: half as many after one whose rows took long, and slowly more again.
+///
+/// A part of every batch's time is the way to the server and back, several times, and no smaller batch would make that
+/// shorter. How long that is shows when two batches of different sizes follow each other.
 #[derive(Debug)]
-pub(crate) struct Batch(u32);
+pub(crate) struct Batch {
+    rows: u32,
+    /// What a batch takes whatever its size, as far as is known.
+    idle: Duration,
+    /// The last batch, if its rows seemed to take long: the next one has another size.
+    long: Option<(u32, Duration)>,
+}
 
 impl Default for Batch {
     fn default() -> Self {
-        Self(MOST)
+        Self { rows: MOST, idle: Duration::ZERO, long: None }
     }
 }
 
 impl Batch {
     pub(crate) const fn rows(&self) -> u32 {
-        self.0
+        self.rows
     }
 
     /// Learns from the last batch.
     pub(crate) fn took(&mut self, time: Duration) {
-        self.0 = if time > LONG { (self.0 / 2).max(LEAST) } else { (self.0 + self.0 / 8).min(MOST) };
+        let this = (self.rows, time);
+        if let Some(long) = self.long.take() {
+            self.idle = idle(long, this);
+        }
+        // No more than any one took: a guess that was too high, since something else held it up, does not last.
+        self.idle = self.idle.min(time);
+        let more = (self.rows + self.rows / 8).min(MOST);
+        if time - self.idle <= LONG {
+            self.rows = more;
+            return;
+        }
+        self.long = Some(this);
+        // Of the smallest it is not known whether their rows are slow or their server has moved away: one a little larger
+        // tells.
+        self.rows = if self.rows > LEAST { (self.rows / 2).max(LEAST) } else { more };
     }
+}
+
+/// Returns what is left of the time of two batches of different sizes without what their rows took.
+fn idle(one: (u32, Duration), other: (u32, Duration)) -> Duration {
+    let ((few, less), (many, more)) = if one.0 < other.0 { (one, other) } else { (other, one) };
+    let each = more.saturating_sub(less) / (many - few).max(1);
+    less.saturating_sub(each * few)
 }
 
 /// Whether a sweep is to go on.
@@ -167,10 +197,11 @@ mod tests {
         assert!((900..=1100).contains(&rounds.len()), "{} rounds", rounds.len());
     }
 
-    /// Takes so many microseconds for each row, and never comes to the end.
+    /// Takes so many microseconds for each row, and for the ways to and from a server, and never comes to the end.
     #[derive(Default)]
     struct Slow {
         micros: AtomicU32,
+        away: AtomicU32,
         rows: Mutex<Vec<u32>>,
     }
 
@@ -178,8 +209,19 @@ mod tests {
     impl Sweep for Slow {
         async fn sweep_batch(&self, rows: u32) -> Result<More> {
             self.rows.lock().expect("no panic").push(rows);
-            sleep(Duration::from_micros(u64::from(self.micros.load(Ordering::SeqCst))) * rows).await;
+            let load = |micros: &AtomicU32| Duration::from_micros(u64::from(micros.load(Ordering::SeqCst)));
+            sleep(load(&self.away) + load(&self.micros) * rows).await;
             Ok(More::Maybe)
+        }
+    }
+
+    impl Slow {
+        /// Sweeps for a while, at these speeds, and returns how many rows the batches had.
+        async fn batches(&self, micros: u32, away: u32) -> Vec<u32> {
+            self.micros.store(micros, Ordering::SeqCst);
+            self.away.store(away, Ordering::SeqCst);
+            sleep(Duration::from_secs(20)).await;
+            std::mem::take(&mut *self.rows.lock().expect("no panic"))
         }
     }
 
@@ -199,6 +241,54 @@ mod tests {
         let rows = store.rows.lock().expect("no panic").clone();
         assert!(rows.windows(2).all(|pair| pair[1] >= pair[0]), "{rows:?}");
         assert_eq!(rows.last(), Some(&MOST));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_far_away_is_swept_in_large_batches_and_a_slow_one_in_small_ones() {
+        let store = Arc::new(Slow::default());
+        let sweeper = Sweeper::new(Some(Duration::from_millis(100)));
+        sweeper.wake(|| Arc::downgrade(&store));
+        // Quick at what it does, and seven ways there and back of 15 ms: a smaller batch is not worth the way.
+        let rows = store.batches(10, 105_000).await;
+        assert_eq!(rows[..2], [250, 125], "{rows:?}");
+        let later = &rows[rows.len() / 4..];
+        assert!(rows.len() > 50 && later.iter().all(|rows| *rows == MOST), "{rows:?}");
+        // It becomes slow as well. What it takes for the rows counts, as if it were near.
+        let rows = store.batches(300, 105_000).await;
+        let later = &rows[10..];
+        assert!(rows.len() > 40 && later.iter().all(|rows| (LEAST..=90).contains(rows)), "{rows:?}");
+        // So slow that no batch is short, and still there is none of more than about the fewest rows.
+        let rows = store.batches(1000, 105_000).await;
+        let later = &rows[10..];
+        assert!(rows.len() > 40 && later.iter().all(|rows| (LEAST..=72).contains(rows)), "{rows:?}");
+        // Quick again and further away.
+        let rows = store.batches(10, 200_000).await;
+        assert!(rows.len() > 40 && rows[rows.len() - 10..].iter().all(|rows| *rows == MOST), "{rows:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_moves_away_while_batches_are_the_smallest_is_swept_in_large_ones_again() {
+        let store = Arc::new(Slow::default());
+        let sweeper = Sweeper::new(Some(Duration::from_millis(100)));
+        sweeper.wake(|| Arc::downgrade(&store));
+        let rows = store.batches(1000, 0).await;
+        assert!(rows[4..].iter().all(|rows| (LEAST..=72).contains(rows)), "{rows:?}");
+        let rows = store.batches(10, 105_000).await;
+        assert!(rows[rows.len() - 10..].iter().all(|rows| *rows == MOST), "{rows:?}");
+    }
+
+    #[test]
+    fn a_batch_that_something_else_held_up_is_no_reason_to_take_locks_for_long() {
+        let mut batch = Batch::default();
+        let millis = Duration::from_millis;
+        let took = |batch: &mut Batch, also: u64| batch.took(millis(also + u64::from(batch.rows()) / 4));
+        took(&mut batch, 0);
+        // Half as many rows, and longer: as if rows cost nothing.
+        took(&mut batch, 500);
+        for round in 0..20 {
+            took(&mut batch, 0);
+            assert!(round < 6 || batch.rows() <= 100, "{batch:?} in round {round}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -120,6 +120,16 @@ async fn a_mistake_is_named_and_no_address_is_quoted() {
 }
 
 #[tokio::test]
+async fn whoever_wants_to_wait_for_ever_may() {
+    let server = Server::mongo().shared().await.expect("there is a server");
+    let builder = MongoStore::builder().timeout(Duration::MAX).collection(Env::new("").namespace());
+    let store = builder.connect(server.url()).await.expect("it answers");
+    let key = Key::new("one").expect("it is well-formed");
+    assert!(store.create(&key, "value".into(), TTL).await.expect("it answers"));
+    assert!(store.destroy(&key).await.expect("it answers"));
+}
+
+#[tokio::test]
 async fn where_nobody_listens_connecting_is_unavailable_in_time() {
     // A port that was free a moment ago.
     let port = std::net::TcpListener::bind("127.0.0.1:0")

@@ -19,6 +19,9 @@ use super::{
     link::Link,
 };
 
+/// The longest that a server is told to wait for others.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
 /// Configures a [`MongoStore`]: begin with [`MongoStore::builder`], end with one of `connect`, `from_client` and
 /// `from_collection`.
 #[derive(Clone, Debug)]
@@ -195,7 +198,7 @@ impl MongoStoreBuilder {
                 let journal = database.write_concern().and_then(|configured| configured.journal);
                 let mut concern = WriteConcern::majority();
                 // Sooner than the operation's own deadline, so that the server says what it waits for.
-                concern.w_timeout = Some((self.timeout * 7 / 8).max(Duration::from_millis(1)));
+                concern.w_timeout = Some(sooner(self.timeout));
                 concern.journal = journal;
                 concern
             }),
@@ -209,6 +212,11 @@ impl MongoStoreBuilder {
         }
         Ok(store)
     }
+}
+
+/// Returns how long the server waits for others if an operation may take so long: whole milliseconds in 31 bits.
+fn sooner(timeout: Duration) -> Duration {
+    (timeout - timeout / 8).clamp(Duration::from_millis(1), LONGEST)
 }
 
 /// Checks the name of a collection, under the name that the caller knows it by.
@@ -244,4 +252,23 @@ fn unusable(url: &str, error: &DriverError) -> Error {
         }
     };
     Error::config("url", cure).store(STORE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_waits_for_others_a_little_less_than_an_operation_for_it() {
+        for (timeout, waits) in [
+            (Duration::from_millis(1), Duration::from_millis(1)),
+            (Duration::from_secs(4), Duration::from_millis(3500)),
+            (Duration::from_secs(8 * 3600), Duration::from_secs(7 * 3600)),
+            (Duration::MAX / 2, LONGEST),
+            (Duration::MAX, LONGEST),
+        ] {
+            assert_eq!(sooner(timeout), waits, "{timeout:?}");
+        }
+        assert!(i32::try_from(LONGEST.as_millis()).is_ok());
+    }
 }

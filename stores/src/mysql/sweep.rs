@@ -1,11 +1,15 @@
 //! Sweeping a table in a MySQL or MariaDB database: through the values that are over, by the index of their ends, and
 //! through the bindings.
 
-use std::iter::repeat;
+use std::{iter::repeat, sync::atomic::Ordering::Relaxed};
 
 use async_trait::async_trait;
 use cloakroom_core::Result;
-use sqlx::{Connection, MySql, MySqlConnection, Row, mysql::MySqlArguments, query::Query};
+use sqlx::{
+    Connection, MySql, MySqlConnection, Row,
+    mysql::{MySqlArguments, MySqlDatabaseError},
+    query::Query,
+};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -42,11 +46,11 @@ impl Sweep for Inner {
             }
         };
         // Also when the values could not be swept: the index must not grow without end because of them.
-        if let Some(from) = self.bindings.place() {
-            self.sweep_bindings(&from, rows).await?;
-        }
-        swept?;
-        Ok(more(&self.values, &self.bindings))
+        let bindings_swept = match self.bindings.place() {
+            None => Ok(()),
+            Some(from) => self.sweep_bindings(&from, rows).await,
+        };
+        more((&self.values, swept), (&self.bindings, bindings_swept))
     }
 }
 
@@ -88,11 +92,16 @@ impl Inner {
         loop {
             let mut lease = self.link.lease("sweep").await?;
             let deadline = lease.deadline;
-            let gone = timeout_at(deadline, delete_free(lease.conn(), &self.statements, keys)).await;
+            let gaps = if self.logs_statements.load(Relaxed) { Gaps::Locked } else { Gaps::Free };
+            let gone = timeout_at(deadline, delete_free(lease.conn(), &self.statements, keys, gaps)).await;
             attempts += 1;
+            let refused = matches!((&gone, gaps), (Ok(Err(error)), Gaps::Free) if needs_locked_gaps(error));
+            if refused {
+                self.logs_statements.store(true, Relaxed);
+            }
             match lease.end(gone) {
                 Ok(gone) => return Ok(gone),
-                Err(fault) if fault.tells == Tells::RolledBack && attempts < ATTEMPTS => {}
+                Err(fault) if (refused || fault.tells == Tells::RolledBack) && attempts < ATTEMPTS => {}
                 Err(fault) => return Err(fault.error),
             }
         }
@@ -112,8 +121,26 @@ impl Inner {
     }
 }
 
-/// In one transaction, which holds what it locks until it is deleted.
-async fn delete_free(conn: &mut MySqlConnection, sql: &Statements, keys: &[Vec<u8>]) -> sqlx::Result<u64> {
+/// What becomes of the gaps where keys belong that vanished since they were found.
+#[derive(Clone, Copy)]
+enum Gaps {
+    /// Whoever logs in and gets a key there waits for nobody.
+    Free,
+    /// The server's default.
+    Locked,
+}
+
+/// In one transaction, which holds what it locks until it is deleted. Nothing in it depends on what is read again.
+async fn delete_free(
+    conn: &mut MySqlConnection,
+    sql: &Statements,
+    keys: &[Vec<u8>],
+    gaps: Gaps,
+) -> sqlx::Result<u64> {
+    if let Gaps::Free = gaps {
+        // For the next transaction alone.
+        sqlx::raw_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED").execute(&mut *conn).await?;
+    }
     let mut transaction = conn.begin().await?;
     let free = of_batch(&sql.held, keys).fetch_all(&mut *transaction).await?;
     let free = free.iter().map(|row| row.try_get(0)).collect::<sqlx::Result<Vec<Vec<u8>>>>()?;
@@ -123,6 +150,13 @@ async fn delete_free(conn: &mut MySqlConnection, sql: &Statements, keys: &[Vec<u
     }
     transaction.commit().await?;
     Ok(gone)
+}
+
+/// Tells whether the server refuses to delete without locks on gaps: one that writes statements and not rows into its log
+/// for replicas, with `binlog_format=STATEMENT`.
+fn needs_locked_gaps(error: &sqlx::Error) -> bool {
+    let answer = error.as_database_error().and_then(|answer| answer.try_downcast_ref::<MySqlDatabaseError>());
+    answer.is_some_and(|answer| answer.number() == 1665)
 }
 
 /// Binds some keys. There is one statement for every number of them: what is left of it is filled with the last, for a

@@ -135,6 +135,10 @@ impl Cluster {
                     return Err(failure);
                 }
             }
+            // The wait may have lasted too long, and a node that is connected is sent to at once.
+            if Instant::now() >= time.last_try {
+                return Err(failure);
+            }
         }
     }
 

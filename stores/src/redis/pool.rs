@@ -21,6 +21,10 @@ use crate::backoff::Backoff;
 /// How long the server may take to answer whether it is still there.
 const PING: Duration = Duration::from_millis(500);
 
+/// A command must have a fourth of its time left when it is sent. With less it could hardly be answered, and would end as
+/// a write of which nobody knows what became of it.
+const LEAST: u32 = 4;
+
 /// A pool, and the task that says whether its server is there: it ends with the pool.
 pub(super) struct Pooled {
     shared: Arc<Shared>,
@@ -43,7 +47,8 @@ impl Pooled {
         status: Arc<StatusSender>,
     ) -> Result<(Self, Arc<Server>)> {
         let shared = Arc::new(Shared { pool, timeouts, status, doubt: Notify::new() });
-        let hello = shared.exchange(&redis::cmd("HELLO"), timeouts.connect).await.map_err(Error::from);
+        let limit = timeouts.connect;
+        let hello = shared.exchange(&redis::cmd("HELLO"), limit, limit).await.map_err(Error::from);
         let server = server::introduced(hello.map_err(in_time)?)?;
         server.check_single()?;
         let server = Arc::new(server);
@@ -61,7 +66,8 @@ impl Pooled {
                 error.hint("the server cannot be reached; it is looked for in the background"),
             ));
         }
-        let reply = self.shared.exchange(command, self.shared.timeouts.response).await;
+        let limit = self.shared.timeouts.response;
+        let reply = self.shared.exchange(command, limit - limit / LEAST, limit).await;
         if let Err(failure) = &reply
             && is_doubtful(failure)
         {
@@ -84,10 +90,10 @@ impl fmt::Debug for Pooled {
 }
 
 impl Shared {
-    /// Sends a command on a connection of the pool, which has to be there and to answer within `limit`.
-    async fn exchange(&self, command: &Cmd, limit: Duration) -> Result<Value, Failure> {
-        let end = Instant::now() + limit;
-        let taken = timeout_at(end, self.pool.get()).await.map_err(|_| overdue(ErrorKind::Timeout))?;
+    /// Sends a command on a connection of the pool, which has to be there within `patience` and to answer within `limit`.
+    async fn exchange(&self, command: &Cmd, patience: Duration, limit: Duration) -> Result<Value, Failure> {
+        let (last_start, end) = (Instant::now() + patience, Instant::now() + limit);
+        let taken = timeout_at(last_start, self.pool.get()).await.map_err(|_| overdue(ErrorKind::Timeout))?;
         let mut connection = taken.map_err(of_pool)?;
         // From here on nobody can say that it was not carried out.
         let reply = timeout_at(end, connection.send_packed_command(command)).await;
@@ -96,7 +102,7 @@ impl Shared {
 
     /// Asks the server who it is: a master that became a replica answers, and is of no use.
     async fn answers(&self) -> bool {
-        let Ok(hello) = self.exchange(&redis::cmd("HELLO"), PING).await else {
+        let Ok(hello) = self.exchange(&redis::cmd("HELLO"), PING, PING).await else {
             return false;
         };
         let is_of_use = server::introduced(hello).is_ok_and(|server| server.check_single().is_ok());

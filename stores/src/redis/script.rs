@@ -9,7 +9,7 @@ use super::command::command;
 /// Replaces the value if it is the expected one: 1, nil when there is none, else the value that is there.
 pub(super) static REPLACE: Script = Script::new(
     "local v=redis.call('GET',KEYS[1]) \
-     if v==ARGV[1] then redis.call('SET',KEYS[1],ARGV[2],'PX',ARGV[3]) return 1 end return v",
+     if v==ARGV[1] then redis.call('PSETEX',KEYS[1],ARGV[3],ARGV[2]) return 1 end return v",
 );
 
 /// Removes the value if it is the expected one: 1, nil when there is none, else the value that is there.

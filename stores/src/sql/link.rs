@@ -473,4 +473,51 @@ mod tests {
         }
         assert_eq!(link.line.status.current(), Status::Connected);
     }
+
+    /// As with 53300 or 1040, while connections of the pool itself work: more wait for them than there are.
+    #[tokio::test]
+    async fn a_pool_of_the_applications_that_is_busy_is_no_outage_where_nobody_else_is_let_in() {
+        static FULL: AtomicBool = AtomicBool::new(false);
+        const ENOUGH: Duration = Duration::from_secs(2);
+        let pool = SqlitePoolOptions::new().max_connections(2).connect_lazy("sqlite::memory:");
+        let connections = Connections::of_the_application(pool.expect("an address of the test's own"));
+        let probe: Probe<Sqlite> = |_| {
+            let refused = || Err(sqlx::Error::PoolTimedOut);
+            Box::pin(async move { if FULL.load(SeqCst) { refused() } else { Ok(true) } })
+        };
+        let full = |_: sqlx::Error| Fault::new(ErrorKind::Unavailable, Tells::Doubt, "full".to_owned());
+        let timeout = Duration::from_secs(20);
+        let line = Line::new(connections, "test", timeout, Preparing::Once, full, Some(probe));
+        let link = Arc::new(Link::new(line));
+        while link.line.probing.load(SeqCst) {
+            tokio::task::yield_now().await;
+        }
+        let users: Vec<tokio::task::JoinHandle<()>> = (0..8)
+            .map(|_| {
+                let link = Arc::clone(&link);
+                tokio::spawn(async move {
+                    loop {
+                        let lease = link.lease("get").await.expect("it is no outage");
+                        tokio::time::sleep(PATIENCE / 4).await;
+                        lease.end(Ok(Ok(()))).expect("nothing went wrong");
+                    }
+                })
+            })
+            .collect();
+        while link.line.connections.open() > 0 || link.pool().size() < 2 {
+            tokio::time::sleep(PATIENCE / 20).await;
+        }
+        FULL.store(true, SeqCst);
+        for _ in 0..3 {
+            link.doubt();
+            let began = Instant::now();
+            while link.line.probing.load(SeqCst) {
+                assert_eq!(link.line.status.current(), Status::Connected);
+                assert!(began.elapsed() < ENOUGH, "the prober does not find out");
+                tokio::time::sleep(PATIENCE / 20).await;
+            }
+        }
+        assert!(users.iter().all(|user| !user.is_finished()), "a user failed");
+        users.iter().for_each(tokio::task::JoinHandle::abort);
+    }
 }

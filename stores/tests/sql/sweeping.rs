@@ -2,7 +2,7 @@
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use cloakroom::{AdminStore, AtomicStore, IndexedStore, Store, Ttl};
@@ -50,7 +50,9 @@ pub(crate) async fn a_sweep_beside_writers_deletes_what_is_over_and_nothing_else
     fill(place, ROWS, "live").await;
     let written = AtomicUsize::new(0);
     let write = async {
+        let mut longest = Duration::ZERO;
         for number in (1..=ROWS).step_by(STEP) {
+            let began = Instant::now();
             // Short lives become long ones, values change, and keys whose time is over come back to life.
             let live = key(&format!("live-{number}"));
             assert!(store.touch(&live, Ttl::from_secs(1000)).await.unwrap());
@@ -58,15 +60,21 @@ pub(crate) async fn a_sweep_beside_writers_deletes_what_is_over_and_nothing_else
             let over = key(&format!("over-{number}"));
             assert!(store.create(&over, "again".into(), LONG).await.unwrap());
             written.fetch_add(3, SeqCst);
+            longest = longest.max(began.elapsed());
         }
+        longest
     };
     let sweep = async {
+        let began = Instant::now();
         let swept = store.sweep(u32::MAX).await.unwrap();
-        (swept, written.load(SeqCst))
+        (swept, began.elapsed(), written.load(SeqCst))
     };
-    let ((), (first, beside)) = futures_util::join!(write, sweep);
-    // Not one statement that everybody waits for: writers go on between the batches.
-    assert!(beside >= 100, "only {beside} writes came through while it swept");
+    let (longest, (first, took, beside)) = futures_util::join!(write, sweep);
+    // Not one statement that everybody waits for: writers go on between the batches, at whatever speed.
+    assert!(
+        beside >= 100 || beside > 0 && longest < took / 2,
+        "only {beside} writes came through while it swept for {took:?}, and some waited for {longest:?}"
+    );
     let rest = store.sweep(u32::MAX).await.unwrap();
     let again = ROWS.div_ceil(STEP as u64);
     assert!((ROWS - again..=ROWS).contains(&(first + rest)), "swept {first} and {rest}");
@@ -148,10 +156,19 @@ pub(crate) async fn a_store_that_is_told_to_stop_sweeping_does<P: Place>(place: 
     P::stop_sweeping(&other);
     P::stop_sweeping(&store);
     fill(place, 3, "over").await;
-    for _ in 0..20 {
+    let (mut quiet, mut under_way) = (0, 0);
+    while quiet < 20 {
         store.get(&key("one")).await.unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
-        assert_eq!(over(place).await, 3);
+        quiet += 1;
+        if over(place).await < 3 {
+            // The server may have been sent a statement before, and carries it out later: one, and no more.
+            under_way += 1;
+            assert_eq!(under_way, 1, "it goes on sweeping");
+            place.run("DELETE FROM many WHERE expires_at = 1000").await;
+            fill(place, 3, "over").await;
+            quiet = 0;
+        }
     }
     assert_eq!(store.sweep(10).await.unwrap(), 3);
 }

@@ -11,7 +11,7 @@ use std::{
 use cloakroom_core::Status;
 use futures_util::future::join_all;
 use sqlx::{ConnectOptions, Connection, Database};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Fault, Lent, Line, Tells};
 use crate::backoff::Backoff;
@@ -110,7 +110,7 @@ impl<DB: Database> Line<DB> {
             Ok(Ok(writes)) => writes || !self.must_write.load(SeqCst),
             Ok(Err(fault)) => match fault.tells {
                 // Too many connections, say: those that are open may well work.
-                Tells::Doubt => self.has_one_that_works().await,
+                Tells::Doubt => self.has_one_that_works(answers).await,
                 // A refusal is an answer: let the operations tell it to their callers.
                 Tells::Nothing | Tells::RolledBack => true,
                 Tells::Outage | Tells::ReadOnly => false,
@@ -128,10 +128,22 @@ impl<DB: Database> Line<DB> {
 
     /// Tries a connection that is open. If all of those are in use, their users find out. Those that are only being
     /// opened are none: the server may be letting nobody in.
-    async fn has_one_that_works(&self) -> bool {
-        match self.connections.try_acquire() {
-            Some(conn) => self.test(conn).await,
-            None => self.connections.open() > 0,
+    ///
+    /// Over a pool of the application's nobody can tell who opens a connection from who queues for one. If all may be
+    /// being opened, an answer that an operation has had since there were so many tells that they are not.
+    async fn has_one_that_works(&self, answers: u64) -> bool {
+        let until = Instant::now() + PROBE / 2;
+        loop {
+            if let Some(conn) = self.connections.try_acquire() {
+                return self.test(conn).await;
+            }
+            if self.connections.open() > 0 || self.answers.load(Relaxed) != answers {
+                return true;
+            }
+            if Instant::now() >= until {
+                return false;
+            }
+            sleep(BREATH).await;
         }
     }
 
