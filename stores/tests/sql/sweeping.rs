@@ -70,9 +70,11 @@ pub(crate) async fn a_sweep_beside_writers_deletes_what_is_over_and_nothing_else
         (swept, began.elapsed(), written.load(SeqCst))
     };
     let (longest, (first, took, beside)) = futures_util::join!(write, sweep);
-    // Not one statement that everybody waits for: writers go on between the batches, at whatever speed.
+    // Not one statement that everybody waits for: writers go on between the batches, at whatever speed. Beside a single
+    // one nobody gets further than what was under way when it began. In a file the whole sweep may take no longer than
+    // the naps of a writer or two, so more cannot be asked of how many there are.
     assert!(
-        beside >= 100 || beside > 0 && longest < took / 2,
+        beside >= 12 || beside > 0 && longest < took / 2,
         "only {beside} writes came through while it swept for {took:?}, and some waited for {longest:?}"
     );
     let rest = store.sweep(u32::MAX).await.unwrap();
