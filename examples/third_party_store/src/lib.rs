@@ -95,7 +95,8 @@ impl FolderStore {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let beside = self.folder.join(format!("{}-{number}.new", std::process::id()));
-        let expires = now().saturating_add(ttl.millis());
+        // The millisecond under way is not over yet: without the 1 a value would end a moment early.
+        let expires = now().saturating_add(1).saturating_add(ttl.millis());
         fs::write(&beside, [&expires.to_le_bytes(), value].concat())?;
         let path = self.path(key);
         fs::create_dir_all(path.parent().unwrap_or(&self.folder))?;
