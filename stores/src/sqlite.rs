@@ -17,7 +17,7 @@ use futures_util::{
     stream::{self, BoxStream, StreamExt},
 };
 use sqlx::{Row, Sqlite, SqlitePool, query::Query, sqlite::SqliteArguments};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 pub use self::builder::SqliteStoreBuilder;
 use self::schema::Statements;
@@ -29,7 +29,7 @@ use crate::{
 
 /// How many writers of this process try for the file's lock at a time. With one the file is idle while the next one is
 /// woken; with all of them most take a nap of SQLite's after every try.
-const WRITERS: usize = 4;
+const WRITERS: u32 = 4;
 
 /// The name of this store in errors.
 const STORE: &str = "sqlite";
@@ -71,6 +71,7 @@ const SWAPS: u32 = 8;
 /// succeeds. One that fails reads the latest value with a second, so that writers wait for nobody's reading. Writers of
 /// this process queue in the order they came; the first four of them, and those of other processes, try for the file's
 /// one write lock for up to the [`timeout`](SqliteStoreBuilder::timeout), then the operation is [`ErrorKind::Timeout`].
+/// A sweep, also one that is called for, goes by batches and rests for as long as each took, so that all of them go on.
 ///
 /// # Limits
 ///
@@ -276,6 +277,8 @@ impl AdminStore for SqliteStore {
             if gone < u64::from(most) {
                 break;
             }
+            // Writers of other processes try for the lock in turns, and in a row of batches they would never find it free.
+            sleep(began.elapsed()).await;
         }
         let from = self.0.bindings.place().unwrap_or_default();
         self.0.sweep_bindings(&from, batch.rows()).await?;
@@ -334,6 +337,15 @@ impl Inner {
         Ok(answer.result.rows_affected())
     }
 
+    /// Carries out a step of a sweep, beside which no other writer of this process tries for the lock.
+    async fn sweep_alone<'q>(
+        &self,
+        make: impl Fn() -> Query<'q, Sqlite, SqliteArguments> + Send,
+    ) -> Result<u64> {
+        let _turn = self.writers.alone("sweep").await?;
+        Ok(self.link.run("sweep", make).await?.result.rows_affected())
+    }
+
     /// Carries out a conditional write, and finds out why if it did not apply.
     async fn swap<'q>(
         self: &Arc<Self>,
@@ -366,7 +378,7 @@ impl Inner {
     }
 
     async fn sweep_values(&self, most: u32) -> Result<u64> {
-        self.write_in_turn("sweep", || query(&self.statements.sweep).bind(i64::from(most))).await
+        self.sweep_alone(|| query(&self.statements.sweep).bind(i64::from(most))).await
     }
 
     /// Drops the stale among the next bindings. Looking at all of them at once would take the lock for too long.
@@ -376,7 +388,7 @@ impl Inner {
         let to: Option<String> = row.map(|row| row.try_get(0).map_err(decoding)).transpose()?.flatten();
         if let Some(to) = &to {
             let drop = || query(&self.statements.sweep_bindings).bind(from).bind(to.as_str());
-            self.write_in_turn("sweep", drop).await?;
+            self.sweep_alone(drop).await?;
         }
         self.bindings.go_on_from(to);
         Ok(())
