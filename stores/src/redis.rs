@@ -2,6 +2,7 @@
 
 mod admin;
 mod backend;
+mod batch;
 mod builder;
 mod classify;
 mod cluster;
@@ -176,12 +177,12 @@ impl RedisStore {
     async fn on_value(&self, key: &Key, verb: &str, args: &[&[u8]]) -> Result<Value> {
         let name = self.names().value(key);
         let command = command([verb.as_bytes(), &name].iter().chain(args).copied());
-        self.backend().send(&name, &command).await
+        self.backend().send(&name, command).await
     }
 
     async fn unlink(&self, name: &[u8]) -> Result<bool> {
         let unlink = command([b"UNLINK", name].into_iter());
-        reply::one_or_none(&self.backend().send(name, &unlink).await?)
+        reply::one_or_none(&self.backend().send(name, unlink).await?)
     }
 
     /// Compares and swaps in the cheapest way that the server has.
@@ -206,7 +207,7 @@ impl RedisStore {
         ttl: &[u8],
     ) -> Result<Option<Swapped>> {
         let set = command([b"SET", name, value, b"IFEQ", expected, b"GET", b"PX", ttl].into_iter());
-        match self.backend().try_send(name, &set).await {
+        match self.backend().try_send(name, set).await {
             Ok(before) => reply::swapped_from(before, expected).map(Some),
             // An older server has taken over.
             Err(Failure::Sent(error)) if error.detail() == Some("syntax error") => {

@@ -68,7 +68,7 @@ impl AdminStore for RedisStore {
     async fn sweep(&self, _: u32) -> Result<u64> {
         let reached = async {
             for node in self.backend().nodes()? {
-                node.send(&redis::cmd("PING")).await?;
+                node.send(redis::cmd("PING")).await?;
             }
             Ok(0)
         };
@@ -85,7 +85,7 @@ impl RedisStore {
         let mut command = redis::cmd("SCAN");
         command.arg(place.cursor).arg("MATCH").arg(self.names().pattern());
         command.arg("COUNT").arg(STEP).arg("TYPE").arg("string");
-        let (cursor, names) = reply::scanned(node.send(&command).await?)?;
+        let (cursor, names) = reply::scanned(node.send(command).await?)?;
         if begins {
             place.connection = node.connection();
         } else if place.connection != node.connection() {

@@ -31,16 +31,16 @@ pub(super) enum Node<'a> {
 
 impl Backend {
     /// Sends a command once to where the key of this name lives.
-    pub(super) async fn send(&self, name: &[u8], command: &Cmd) -> Result<Value> {
+    pub(super) async fn send(&self, name: &[u8], command: Cmd) -> Result<Value> {
         self.try_send(name, command).await.map_err(Error::from)
     }
 
     /// Runs a script on `keys`, by its hash; whole, if the server has lost it.
     pub(super) async fn run(&self, script: &Script, keys: &[&[u8]], args: &[&[u8]]) -> Result<Value> {
         let name = keys.first().copied().unwrap_or_default();
-        match self.try_send(name, &script.by_hash(keys, args)).await {
+        match self.try_send(name, script.by_hash(keys, args)).await {
             Err(Failure::Sent(error)) if has_code(&error, "NOSCRIPT") => {
-                Box::pin(async { self.send(name, &script.whole(keys, args)).await }).await
+                Box::pin(async { self.send(name, script.whole(keys, args)).await }).await
             }
             reply => reply.map_err(Error::from),
         }
@@ -68,19 +68,19 @@ impl Backend {
     }
 
     /// As [`send`](Self::send), with the driver's own error.
-    pub(super) async fn try_send(&self, name: &[u8], command: &Cmd) -> Result<Value, Failure> {
+    pub(super) async fn try_send(&self, name: &[u8], command: Cmd) -> Result<Value, Failure> {
         match self {
             Self::Link(link) => link.send(command).await,
             // Boxed, so that a command over a link does not carry the room for these: kilobytes with every operation.
-            Self::Cluster(cluster) => Box::pin(cluster.send(name, command)).await,
-            Self::Pool(pool) => Box::pin(pool.send(command)).await,
+            Self::Cluster(cluster) => Box::pin(cluster.send(name, &command)).await,
+            Self::Pool(pool) => Box::pin(pool.send(&command)).await,
         }
     }
 }
 
 impl Node<'_> {
     /// Sends a command to this server, whatever its key.
-    pub(super) async fn send(&self, command: &Cmd) -> Result<Value> {
+    pub(super) async fn send(&self, command: Cmd) -> Result<Value> {
         match self {
             Self::Only(backend) => backend.send(b"", command).await,
             Self::Master(link) => link.send(command).await.map_err(Error::from),

@@ -223,7 +223,7 @@ impl Shared {
         }
         let reply = match asking {
             Asking::Yes => timeout_at(time.end, link.send_asking(command)).await,
-            Asking::No => timeout_at(time.end, link.send(command)).await,
+            Asking::No => timeout_at(time.end, link.send(command.clone())).await,
         };
         reply.unwrap_or_else(|_| Err(Failure::Sent(timed_out())))
     }
@@ -272,7 +272,7 @@ impl Shared {
         let mut answers: FuturesUnordered<_> = links
             .iter()
             .map(async |(host, link)| {
-                let reply = link.send(&command).await?;
+                let reply = link.send(command.clone()).await?;
                 SlotMap::read(reply, host)
             })
             .collect();

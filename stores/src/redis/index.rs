@@ -63,7 +63,7 @@ impl RedisStore {
         if spread {
             // Last, since it decides: until now the key belongs to whom it did before.
             let note = command([b"SET", &*owner, user, b"PX", ttl.as_bytes()].into_iter());
-            reply::okay(&self.backend().send(&owner, &note).await?)?;
+            reply::okay(&self.backend().send(&owner, note).await?)?;
         }
         Ok(())
     }
@@ -118,7 +118,7 @@ impl RedisStore {
         let value = self.names().value(&key);
         let exists = command([b"EXISTS", &*value].into_iter());
         let (owned, exists) =
-            try_join(self.is_owner(&key, user), self.backend().send(&value, &exists)).await?;
+            try_join(self.is_owner(&key, user), self.backend().send(&value, exists)).await?;
         Ok(owned && reply::one_or_none(&exists)?)
     }
 
@@ -146,7 +146,7 @@ impl RedisStore {
     async fn is_owner(&self, key: &Key, user: &str) -> Result<bool> {
         let owner = self.names().owner(key);
         let get = command([b"GET", &*owner].into_iter());
-        Ok(match self.backend().send(&owner, &get).await? {
+        Ok(match self.backend().send(&owner, get).await? {
             Value::BulkString(name) => name == user.as_bytes(),
             Value::Nil => false,
             _ => return Err(reply::unexpected()),

@@ -14,7 +14,7 @@ use cloakroom_core::{Error, ErrorKind, Result, StatusSender};
 use futures_util::future::{Either, select};
 use redis::{
     AsyncConnectionConfig, Cmd, Pipeline, PushInfo, PushKind, RedisError, RedisResult, Value,
-    aio::{ConnectionLike, MultiplexedConnection, SendError},
+    aio::{MultiplexedConnection, SendError},
 };
 use tokio::{
     sync::{Notify, watch},
@@ -23,6 +23,7 @@ use tokio::{
 };
 
 use super::{
+    batch::Batching,
     classify::{STORE, classify, has_code},
     sentinel::Target,
     server::{self, Identity, Server},
@@ -37,9 +38,6 @@ const DOUBT: Duration = Duration::from_millis(100);
 
 /// How often at most somebody who waits has a server tried that has been away for long.
 const WANTED: Duration = Duration::from_millis(500);
-
-/// How many commands may wait to be written.
-const IN_LINE: usize = 1024;
 
 /// How long the store waits, and for what.
 #[derive(Clone, Copy, Debug)]
@@ -122,7 +120,7 @@ enum State {
 
 #[derive(Clone)]
 struct Up {
-    connection: MultiplexedConnection,
+    connection: Arc<Batching>,
     number: u64,
     server: Arc<Server>,
 }
@@ -157,20 +155,17 @@ impl Link {
     }
 
     /// Sends a command once and returns its reply.
-    pub(super) async fn send(&self, command: &Cmd) -> Result<Value, Failure> {
-        let (mut connection, waiting) = self.shared.begin().await?;
-        // The driver's boxed form. Within ours it would make a future of more than a kilobyte, and what is larger than
-        // that the allocator hands out under a lock.
-        let reply = connection.req_packed_command(command).await.and_then(Value::extract_error);
-        waiting.end(reply)
+    pub(super) async fn send(&self, command: Cmd) -> Result<Value, Failure> {
+        let (connection, waiting) = self.shared.begin().await?;
+        waiting.end(connection.send(command).await)
     }
 
     /// Sends a command to a node that is only about to own its key.
     pub(super) async fn send_asking(&self, command: &Cmd) -> Result<Value, Failure> {
         let mut pipe = Pipeline::with_capacity(2);
         pipe.cmd("ASKING").add_command(command.clone());
-        let (mut connection, waiting) = self.shared.begin().await?;
-        let replies = connection.send_packed_commands(&pipe, 1, 1).await;
+        let (connection, waiting) = self.shared.begin().await?;
+        let replies = connection.alone().send_packed_commands(&pipe, 1, 1).await;
         waiting
             .end(replies.and_then(|replies| replies.into_iter().next().unwrap_or_default().extract_error()))
     }
@@ -233,7 +228,7 @@ impl Shared {
         }
     }
 
-    async fn begin(&self) -> Result<(MultiplexedConnection, Waiting<'_>), Failure> {
+    async fn begin(&self) -> Result<(Arc<Batching>, Waiting<'_>), Failure> {
         let Up { connection, number, .. } = self.up().await.map_err(Failure::NotSent)?;
         Ok((connection, Waiting { shared: self, number, since: Some(Instant::now()) }))
     }
@@ -308,7 +303,7 @@ async fn watch_over(shared: &Shared) {
             let (changed, overdue) = (pin!(states.changed()), pin!(shared.overdue.notified()));
             matches!(select(changed, overdue).await, Either::Right(_))
         };
-        if is_overdue && !answers(up.connection).await {
+        if is_overdue && !answers(up.connection.alone()).await {
             let error = Error::new(ErrorKind::Unavailable).store(STORE).hint("the server does not answer");
             shared.put_down(Some(up.number), error);
         }
@@ -360,15 +355,13 @@ async fn try_once(shared: &Arc<Shared>, last: Option<&Identity>) -> Result<Made>
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(shared.timeouts.connect))
         .set_response_timeout(Some(shared.timeouts.response))
-        // The driver's 50 places are too few for the requests of a busy server, which then wait for a place, too.
-        .set_pipeline_buffer_size(IN_LINE)
         .set_push_sender(hang_up(Arc::downgrade(shared), number, Arc::clone(&broken)));
     let client = shared.target.resolve(shared.timeouts).await?;
     let mut connection =
         client.get_multiplexed_async_connection_with_config(&config).await.map_err(classify)?;
     let (server, identity) = server::greet(&mut connection, last).await?;
     shared.target.admit(&server)?;
-    Ok((Up { connection, number, server: Arc::new(server) }, identity, broken))
+    Ok((Up { connection: Batching::new(connection), number, server: Arc::new(server) }, identity, broken))
 }
 
 /// Notices the end of a connection, also of one that nobody uses.
