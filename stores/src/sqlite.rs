@@ -29,7 +29,7 @@ use crate::{
 
 /// How many writers of this process try for the file's lock at a time. With one the file is idle while the next one is
 /// woken; with all of them most take a nap of SQLite's after every try.
-const WRITERS: u32 = 4;
+const WRITERS: usize = 4;
 
 /// The name of this store in errors.
 const STORE: &str = "sqlite";
@@ -274,10 +274,11 @@ impl AdminStore for SqliteStore {
             let gone = self.0.sweep_values(most).await?;
             batch.took(began.elapsed());
             left = left.saturating_sub(gone);
-            if gone < u64::from(most) {
+            if gone < u64::from(most) || left == 0 {
                 break;
             }
-            // Writers of other processes try for the lock in turns, and in a row of batches they would never find it free.
+            // As the background task does. Writers try for the lock in turns with pauses, and with one batch right after the
+            // other some would never find it free.
             sleep(began.elapsed()).await;
         }
         let from = self.0.bindings.place().unwrap_or_default();
@@ -337,15 +338,6 @@ impl Inner {
         Ok(answer.result.rows_affected())
     }
 
-    /// Carries out a step of a sweep, beside which no other writer of this process tries for the lock.
-    async fn sweep_alone<'q>(
-        &self,
-        make: impl Fn() -> Query<'q, Sqlite, SqliteArguments> + Send,
-    ) -> Result<u64> {
-        let _turn = self.writers.alone("sweep").await?;
-        Ok(self.link.run("sweep", make).await?.result.rows_affected())
-    }
-
     /// Carries out a conditional write, and finds out why if it did not apply.
     async fn swap<'q>(
         self: &Arc<Self>,
@@ -378,7 +370,7 @@ impl Inner {
     }
 
     async fn sweep_values(&self, most: u32) -> Result<u64> {
-        self.sweep_alone(|| query(&self.statements.sweep).bind(i64::from(most))).await
+        self.write_in_turn("sweep", || query(&self.statements.sweep).bind(i64::from(most))).await
     }
 
     /// Drops the stale among the next bindings. Looking at all of them at once would take the lock for too long.
@@ -388,7 +380,7 @@ impl Inner {
         let to: Option<String> = row.map(|row| row.try_get(0).map_err(decoding)).transpose()?.flatten();
         if let Some(to) = &to {
             let drop = || query(&self.statements.sweep_bindings).bind(from).bind(to.as_str());
-            self.sweep_alone(drop).await?;
+            self.write_in_turn("sweep", drop).await?;
         }
         self.bindings.go_on_from(to);
         Ok(())

@@ -2,47 +2,92 @@
 
 use std::{
     io,
-    mem::take,
-    sync::{Arc, Mutex, PoisonError},
+    mem::{replace, take},
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Waker},
+    time::Duration,
 };
 
-use redis::{Cmd, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
-use tokio::{sync::oneshot, task::yield_now};
+use futures_util::future::{join_all, select};
+use redis::{Arg, Cmd, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    task::{JoinSet, yield_now},
+    time::sleep,
+};
 
-/// How many commands travel together at most. While a server works at these the next ones are collected; with all in one
-/// batch it would have nothing to do before, and everybody else nothing meanwhile.
+/// How many commands travel together at most. The server begins to work when it has them, while the next ones gather:
+/// with all in one batch it would have nothing to do before, and everybody else nothing meanwhile.
 const MOST: usize = 24;
 
-/// A connection that writes the commands of many requests at a time.
+/// How many bytes of commands travel together, about, and how many bytes of replies: nobody has a reply before the last
+/// of a batch is there.
+const ROOM: usize = 64 << 10;
+
+/// How long a command waits for others at most, while its thread is busy with something else.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// A connection that is given the commands of many requests at a time.
 ///
-/// The driver writes a command as soon as it has it, and for a small command that write, and the server's own for its
-/// reply, cost more than all the rest. So here the first command waits until the thread has run what else can run now:
-/// other requests, whose commands go with it. With nothing else to run that is at once.
+/// The driver writes each command as soon as it has it. For a small one that write, and the server's own for its reply,
+/// cost more than all the rest. So the first command waits until its thread has nothing else to run, such as requests,
+/// whose commands then go with it.
+///
+/// Commands reach the driver in the order in which they were sent here, and one that was given up before is left out. So
+/// nothing is written later, over what its sender has written since. The tasks that send belong to the runtime in which
+/// the connection was made, so that no caller depends on the runtime of another; they end with this value.
 pub(super) struct Batching {
     connection: MultiplexedConnection,
-    next: Mutex<Batch>,
+    line: Arc<Line>,
+    runtime: Handle,
+    tasks: Mutex<JoinSet<()>>,
 }
 
-/// Commands, and where their replies go, in the same order.
+/// Commands that are about to be sent.
+struct Line {
+    waiting: Mutex<Waiting>,
+    /// Held while a batch leaves the line for the driver, so that none overtakes another.
+    leaving: Mutex<()>,
+    /// How many commands make a batch, as their replies have been lately.
+    enough: AtomicUsize,
+}
+
 #[derive(Default)]
-struct Batch {
-    commands: Pipeline,
-    replies: Vec<oneshot::Sender<RedisResult<Value>>>,
+struct Waiting {
+    commands: Vec<Pending>,
+    /// How long they are together.
+    bytes: usize,
 }
 
-/// What a command that was added finds.
+/// A command, how long it is, and where its reply goes.
+struct Pending {
+    command: Cmd,
+    bytes: usize,
+    reply: oneshot::Sender<RedisResult<Value>>,
+}
+
+/// What is to be done about a command in the line.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Added {
-    /// It begins a batch, which somebody must send soon.
+    /// It is the first: somebody must send it soon.
     First,
-    /// Somebody will send it.
-    Later,
-    /// With it a batch is full.
-    Full(Batch),
+    /// With it there is enough for a batch, which somebody must send now.
+    Enough,
+    /// Nothing.
+    Between,
 }
 
 impl Batching {
-    pub(super) fn new(connection: MultiplexedConnection) -> Arc<Self> {
-        Arc::new(Self { connection, next: Mutex::default() })
+    /// Uses a connection of the runtime this is called in.
+    pub(super) fn new(connection: MultiplexedConnection) -> Self {
+        let (waiting, leaving) = (Mutex::default(), Mutex::default());
+        let line = Arc::new(Line { waiting, leaving, enough: AtomicUsize::new(MOST) });
+        Self { connection, line, runtime: Handle::current(), tasks: Mutex::default() }
     }
 
     /// The connection itself, for commands that travel by themselves.
@@ -51,54 +96,144 @@ impl Batching {
     }
 
     /// Sends a command once and returns its reply, or the error that the server replied.
-    pub(super) async fn send(self: &Arc<Self>, command: Cmd) -> RedisResult<Value> {
+    pub(super) async fn send(&self, command: Cmd) -> RedisResult<Value> {
         let (reply, replied) = oneshot::channel();
-        // Tasks of their own, so that a request that is given up takes nobody else's command along.
-        match self.add(command, reply) {
-            Added::First => drop(tokio::spawn(Arc::clone(self).send_soon())),
-            Added::Full(batch) => drop(tokio::spawn(batch.send(self.alone()))),
-            Added::Later => {}
+        let added = self.line.add(Pending { bytes: length(&command), command, reply });
+        if added != Added::Between {
+            let task = empty(Attended(Some(Arc::clone(&self.line))), self.alone(), added);
+            let mut tasks = lock(&self.tasks);
+            // They need not be remembered once they have ended.
+            while tasks.try_join_next().is_some() {}
+            tasks.spawn_on(task, &self.runtime);
         }
-        // Nobody drops a batch but a runtime that ends.
+        // Nobody drops it but a runtime that ends, and the connection with it.
         replied.await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::BrokenPipe).into()))
-    }
-
-    fn add(&self, command: Cmd, reply: oneshot::Sender<RedisResult<Value>>) -> Added {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        next.commands.add_command(command);
-        next.replies.push(reply);
-        match next.replies.len() {
-            1 => Added::First,
-            MOST.. => Added::Full(take(&mut next)),
-            _ => Added::Later,
-        }
-    }
-
-    async fn send_soon(self: Arc<Self>) {
-        yield_now().await;
-        // Empty if it became full meanwhile, or what was begun since.
-        let batch = take(&mut *self.next.lock().unwrap_or_else(PoisonError::into_inner));
-        batch.send(self.alone()).await;
     }
 }
 
-impl Batch {
-    /// Sends the commands and hands their replies out. Whoever waits no longer is no reason not to.
-    async fn send(self, mut connection: MultiplexedConnection) {
-        if self.replies.is_empty() {
-            return;
-        }
-        let values = connection.send_packed_commands(&self.commands, 0, self.replies.len()).await;
-        let mut values = values.map(Vec::into_iter);
-        for reply in self.replies {
-            let value = match &mut values {
-                // As many as there are commands; the driver counts.
-                Ok(values) => values.next().unwrap_or_default().extract_error(),
-                Err(error) => Err(error.clone()),
-            };
-            _ = reply.send(value);
+impl Line {
+    fn add(&self, one: Pending) -> Added {
+        let mut waiting = lock(&self.waiting);
+        waiting.bytes += one.bytes;
+        waiting.commands.push(one);
+        if waiting.bytes >= ROOM || waiting.commands.len() >= self.enough.load(Ordering::Relaxed) {
+            Added::Enough
+        } else if waiting.commands.len() == 1 {
+            Added::First
+        } else {
+            Added::Between
         }
     }
+
+    /// Takes the next batch out of the line: one command at least, if there is any.
+    fn take(&self) -> Vec<Pending> {
+        let mut waiting = lock(&self.waiting);
+        let (mut many, mut bytes) = (0, 0);
+        for one in waiting.commands.iter().take(self.enough.load(Ordering::Relaxed)) {
+            many += 1;
+            bytes += one.bytes;
+            if bytes >= ROOM {
+                break;
+            }
+        }
+        waiting.bytes -= bytes;
+        if many == waiting.commands.len() {
+            return take(&mut waiting.commands);
+        }
+        let rest = waiting.commands.split_off(many);
+        replace(&mut waiting.commands, rest)
+    }
+
+    /// Hands all to the driver that is in the line, in batches, and returns those whose replies are to come.
+    fn hand_over(self: &Arc<Self>, connection: &MultiplexedConnection) -> Vec<Sent> {
+        let mut sent = Vec::new();
+        let _leaving = lock(&self.leaving);
+        loop {
+            let batch = self.take();
+            if batch.is_empty() {
+                return sent;
+            }
+            let mut batch: Sent = Box::pin(send(batch, connection.clone(), Arc::clone(self)));
+            // From the first poll on the driver has it. Nobody needs to be woken before the second.
+            if batch.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+                sent.push(batch);
+            }
+        }
+    }
+
+    /// Learns how large replies are. Sessions of one application are much alike.
+    fn learn(&self, replies: usize, bytes: usize) {
+        let enough = (ROOM * replies / bytes.max(1)).clamp(1, MOST);
+        self.enough.store(enough, Ordering::Relaxed);
+    }
+}
+
+/// A line, as long as somebody is about to empty it.
+struct Attended(Option<Arc<Line>>);
+
+impl Drop for Attended {
+    fn drop(&mut self) {
+        if let Some(line) = &self.0 {
+            // The runtime ends. Nobody would ever answer those that wait.
+            *lock(&line.waiting) = Waiting::default();
+        }
+    }
+}
+
+type Sent = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Sends what is in the line, and waits for the replies.
+async fn empty(mut line: Attended, connection: MultiplexedConnection, added: Added) {
+    if added == Added::First {
+        let (idle, late) = (pin!(yield_now()), pin!(sleep(PAUSE)));
+        select(idle, late).await;
+    }
+    let sent = line.0.take().map(|line| line.hand_over(&connection));
+    join_all(sent.into_iter().flatten()).await;
+}
+
+/// Sends a batch and hands the replies out.
+async fn send(batch: Vec<Pending>, mut connection: MultiplexedConnection, line: Arc<Line>) {
+    let mut pipe = Pipeline::with_capacity(batch.len());
+    let mut replies = Vec::with_capacity(batch.len());
+    for Pending { command, reply, .. } in batch {
+        if !reply.is_closed() {
+            pipe.add_command(command);
+            replies.push(reply);
+        }
+    }
+    if replies.is_empty() {
+        return;
+    }
+    match connection.send_packed_commands(&pipe, 0, replies.len()).await {
+        // The driver has counted them: there are as many.
+        Ok(values) => {
+            line.learn(replies.len(), values.iter().map(size).sum());
+            for (reply, value) in replies.into_iter().zip(values) {
+                // Whoever has given up meanwhile does not want it.
+                _ = reply.send(value.extract_error());
+            }
+        }
+        Err(error) => {
+            for reply in replies {
+                _ = reply.send(Err(error.clone()));
+            }
+        }
+    }
+}
+
+fn length(command: &Cmd) -> usize {
+    let bytes = |part| if let Arg::Simple(bytes) = part { <[u8]>::len(bytes) } else { 0 };
+    command.args_iter().map(bytes).sum()
+}
+
+/// Of the replies only values are large.
+const fn size(reply: &Value) -> usize {
+    if let Value::BulkString(bytes) = reply { bytes.len() } else { 0 }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -110,6 +245,7 @@ mod tests {
         time::Duration,
     };
 
+    use futures_util::FutureExt;
     use redis::{AsyncConnectionConfig, IntoConnectionInfo};
     use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
@@ -159,7 +295,7 @@ mod tests {
         let (connection, driver) = made.expect("it answers everything");
         tokio::spawn(driver);
         writes.store(0, Ordering::Relaxed);
-        (Batching::new(connection), writes)
+        (Arc::new(Batching::new(connection)), writes)
     }
 
     async fn serve(mut stream: DuplexStream) {
@@ -219,12 +355,46 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn commands_of_the_same_moment_are_written_together_and_each_has_its_own_reply() {
         let (connection, writes) = connect().await;
-        let replies = all(&connection, (0..10 * MOST).map(|number| number.to_string())).await;
+        // Begun by a task, and so all in the queue of one thread.
+        let begun =
+            tokio::spawn(
+                async move { all(&connection, (0..10 * MOST).map(|number| number.to_string())).await },
+            );
+        let replies = begun.await.expect("no panic");
         for (number, reply) in replies.into_iter().enumerate() {
             assert_eq!(reply, Ok(Value::SimpleString(number.to_string())));
         }
         let writes = writes.load(Ordering::Relaxed);
-        assert!(writes <= MOST, "{writes} writes");
+        assert!(writes <= 20, "{writes} writes");
+    }
+
+    #[test]
+    fn a_batch_has_so_many_commands_and_bytes_and_no_more() {
+        let (waiting, leaving) = (Mutex::default(), Mutex::default());
+        let line = Line { waiting, leaving, enough: AtomicUsize::new(MOST) };
+        let add = |bytes| line.add(Pending { command: echo("word"), bytes, reply: oneshot::channel().0 });
+        let lengths =
+            || std::iter::from_fn(|| Some(line.take().len()).filter(|&many| many > 0)).collect::<Vec<_>>();
+        assert!(add(10) == Added::First);
+        assert!((2..MOST).all(|_| add(10) == Added::Between));
+        assert!((0..=MOST).all(|_| add(10) == Added::Enough));
+        assert_eq!(lengths(), [MOST, MOST]);
+        // Again from the beginning. One that is large goes with those before it, and with none after it.
+        assert!(add(10) == Added::First);
+        assert!(add(ROOM) == Added::Enough);
+        assert!(add(10) == Added::Enough);
+        assert_eq!(lengths(), [2, 1]);
+        assert!(add(10) == Added::First);
+        assert_eq!(lengths(), [1]);
+        // With replies of 16 KiB there are four together, and with larger ones each is alone.
+        line.learn(3, 3 << 14);
+        assert!([10, 10, 10, 10, 10].map(add)[3] == Added::Enough);
+        assert_eq!(lengths(), [4, 1]);
+        line.learn(1, 1 << 20);
+        assert!([10, 10].map(add) == [Added::Enough; 2]);
+        assert_eq!(lengths(), [1, 1]);
+        line.learn(5, 0);
+        assert!(add(10) == Added::First);
     }
 
     #[tokio::test]
@@ -251,6 +421,41 @@ mod tests {
         yield_now().await;
         first.abort();
         assert_eq!(second.await.expect("no panic"), Ok(Value::SimpleString("second".to_owned())));
+    }
+
+    #[tokio::test]
+    async fn what_is_given_up_before_it_was_sent_is_not_sent_later() {
+        let (connection, _) = connect().await;
+        assert!(connection.send(echo("bye")).now_or_never().is_none());
+        assert_eq!(connection.send(echo("word")).await, Ok(Value::SimpleString("word".to_owned())));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn no_caller_depends_on_the_runtime_of_another() {
+        let (connection, _) = connect().await;
+        let elsewhere = Arc::clone(&connection);
+        let abandoned = std::thread::spawn(move || {
+            // Begins a batch in a runtime, in none, and is gone.
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            _ = runtime.block_on(async { elsewhere.send(echo("first")).now_or_never() });
+            drop(runtime);
+            _ = elsewhere.send(echo("second")).now_or_never();
+        });
+        let reply = tokio::time::timeout(Duration::from_secs(10), connection.send(echo("third"))).await;
+        assert_eq!(reply.expect("it is sent"), Ok(Value::SimpleString("third".to_owned())));
+        abandoned.join().expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_runtime_that_has_ended() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let (connection, _) = runtime.spawn(connect()).await.expect("no panic");
+        runtime.shutdown_background();
+        for _ in 0..3 {
+            let reply = tokio::time::timeout(Duration::from_secs(10), connection.send(echo("late"))).await;
+            assert!(reply.expect("an error at once").is_err_and(|error| error.is_io_error()));
+        }
     }
 
     #[tokio::test]

@@ -361,7 +361,11 @@ async fn try_once(shared: &Arc<Shared>, last: Option<&Identity>) -> Result<Made>
         client.get_multiplexed_async_connection_with_config(&config).await.map_err(classify)?;
     let (server, identity) = server::greet(&mut connection, last).await?;
     shared.target.admit(&server)?;
-    Ok((Up { connection: Batching::new(connection), number, server: Arc::new(server) }, identity, broken))
+    Ok((
+        Up { connection: Arc::new(Batching::new(connection)), number, server: Arc::new(server) },
+        identity,
+        broken,
+    ))
 }
 
 /// Notices the end of a connection, also of one that nobody uses.

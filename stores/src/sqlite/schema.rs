@@ -193,7 +193,7 @@ pub(super) fn ddl(names: &Names) -> String {
 
 /// Brings the tables up to date, one process at a time.
 pub(super) async fn migrate(inner: &Inner) -> Result<()> {
-    let _turn = inner.writers.alone("migrate").await?;
+    let _turn = inner.writers.turn("migrate").await?;
     let mut lease = inner.link.lease("migrate").await?;
     let deadline = lease.deadline;
     let version = timeout_at(deadline, bring_up(lease.conn(), &inner.names)).await;
@@ -232,13 +232,13 @@ pub(super) async fn clear(inner: &Inner) -> Result<u64> {
         let row = inner.link.row("clear", last).await?;
         let to: Option<String> = row.map(|row| row.try_get(0).map_err(decoding)).transpose()?.flatten();
         let Some(to) = to else { return Ok(cleared) };
-        let turn = inner.writers.alone("clear").await?;
+        let turn = inner.writers.turn("clear").await?;
         let mut lease = inner.link.lease("clear").await?;
         let began = Instant::now();
         let page = clear_page(lease.conn(), &inner.statements, &from, &to).await;
         cleared += lease.end(Ok(page)).map_err(|fault| fault.error)?;
         drop(turn);
-        // As a sweep does, for the writers of other processes.
+        // As a sweep does, for the sake of writers.
         sleep(began.elapsed()).await;
         from = to;
     }

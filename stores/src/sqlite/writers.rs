@@ -9,31 +9,18 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 pub(crate) struct Writers {
     store: &'static str,
     at_work: Semaphore,
-    at_once: u32,
     timeout: Duration,
 }
 
 impl Writers {
     /// Lets `at_once` writers try for the lock at a time; the others wait for up to `timeout`.
-    pub(crate) const fn new(store: &'static str, at_once: u32, timeout: Duration) -> Self {
-        Self { store, at_work: Semaphore::const_new(at_once as usize), at_once, timeout }
+    pub(crate) const fn new(store: &'static str, at_once: usize, timeout: Duration) -> Self {
+        Self { store, at_work: Semaphore::const_new(at_once), timeout }
     }
 
     /// Waits until few other writers of this process are at work.
     pub(crate) async fn turn(&self, operation: &'static str) -> Result<SemaphorePermit<'_>> {
-        self.places(operation, 1).await
-    }
-
-    /// Waits until no other writer of this process is at work, for one that holds the lock long.
-    ///
-    /// Those behind it are woken here once it is done. At the lock itself nobody is woken: they would find it taken, nap,
-    /// and find it taken again by the next of many long writes.
-    pub(crate) async fn alone(&self, operation: &'static str) -> Result<SemaphorePermit<'_>> {
-        self.places(operation, self.at_once).await
-    }
-
-    async fn places(&self, operation: &'static str, many: u32) -> Result<SemaphorePermit<'_>> {
-        let waited = tokio::time::timeout(self.timeout, self.at_work.acquire_many(many)).await;
+        let waited = tokio::time::timeout(self.timeout, self.at_work.acquire()).await;
         let late = || {
             let hint = format!("the other writers of this process were not done within {:?}", self.timeout);
             Error::new(ErrorKind::Timeout).operation(operation).store(self.store).hint(hint)
