@@ -5,7 +5,7 @@ mod fields;
 use std::{collections::BTreeMap, env, fmt, sync::Arc};
 
 use cloakroom_core::{
-    Builder, CookieConfig, Engine, Error, Expiry, Keyring, OnOutage, Result, SameSite, Store,
+    Builder, CookieConfig, Engine, Error, Expiry, Keyring, OnOutage, Priority, Result, SameSite, Store,
 };
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Map, Value};
@@ -21,6 +21,7 @@ use self::fields::{FIELDS, Setting};
 /// | `cookie.name`, `.path`, `.domain` | text | [`CookieConfig`] |
 /// | `cookie.same_site` | `strict`, `lax`, `none` | [`CookieConfig::same_site`] |
 /// | `cookie.http_only`, `.secure`, `.partitioned` | `true`, `false` | [`CookieConfig`] |
+/// | `cookie.priority` | `low`, `medium`, `high` | [`CookieConfig::priority`] |
 /// | `cookie.browser_session` | `true` | [`CookieConfig::browser_session`] |
 /// | `keys` | texts | secrets that sign the cookie, newest first: [`Builder::keys`] |
 /// | `encrypt` | texts | secrets that encrypt records, newest first; needs the feature `encrypt` |
@@ -213,6 +214,12 @@ impl SessionConfig {
         }
         if let Some(partitioned) = self.flag("cookie.partitioned") {
             cookie = cookie.partitioned(partitioned);
+        }
+        match self.text("cookie.priority") {
+            Some("low") => cookie = cookie.priority(Priority::Low),
+            Some("high") => cookie = cookie.priority(Priority::High),
+            Some(_) => cookie = cookie.priority(Priority::Medium),
+            None => {}
         }
         if self.flag("cookie.browser_session") == Some(true) {
             cookie = cookie.browser_session();

@@ -40,6 +40,9 @@ use crate::user::check_user;
 /// The largest value, in bytes. A compare-and-swap sends two of them in one command, which may have 16 MiB.
 pub(crate) const MAX_VALUE: usize = 7 * 1024 * 1024;
 
+/// Keys of a user that are read at a time: some hundred kilobytes.
+const KEYS: u32 = 10_000;
+
 /// Keys of a user that are destroyed at a time.
 const DESTROY_BATCH: usize = 100;
 
@@ -320,7 +323,8 @@ impl IndexedStore for MongoStore {
     async fn keys_of(&self, user: &str) -> Result<Vec<Key>> {
         let call = async {
             let found = self.sessions.find(commands::live_of(user, None)).projection(doc! { "_id": 1 });
-            found.await?.try_collect::<Vec<Document>>().await
+            // All of them at once; the first batch has 101 unless asked for more.
+            found.batch_size(KEYS).await?.try_collect::<Vec<Document>>().await
         };
         self.run("keys_of", call).await?.into_iter().map(key).collect()
     }

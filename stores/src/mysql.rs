@@ -31,7 +31,7 @@ pub use self::builder::MySqlStoreBuilder;
 pub(crate) use self::{builder::open_pool, fault::classify, schema::NOW};
 use self::{schema::Statements, sweep::Due};
 use crate::{
-    sql::{Connections, Line, Link, Names, PAGE, Preparing, Quote, Sql, Walk, key_of, user_bytes},
+    sql::{Connections, Line, Link, Names, PAGE, Preparing, Quote, Sql, Walk, key_of, millis, user_bytes},
     sweep::Sweeper,
 };
 
@@ -420,11 +420,6 @@ fn text(row: &MySqlRow, column: usize) -> Result<Option<String>> {
         // Not the bytes themselves: they may be somebody's key.
         Error::new(ErrorKind::Backend).store(STORE).hint("the table holds a key that is none")
     })
-}
-
-/// A ttl as the server counts: 400 days at most, so the cast is exact.
-const fn millis(ttl: Ttl) -> i64 {
-    ttl.millis() as i64
 }
 
 fn decoding(error: sqlx::Error) -> Error {

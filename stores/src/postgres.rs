@@ -30,7 +30,7 @@ pub(crate) use self::{
     fault::classify,
 };
 use crate::{
-    sql::{Connections, Line, Link, Names, PAGE, Preparing, Quote, Sql, Walk, key_of, user_bytes},
+    sql::{Connections, Line, Link, Names, PAGE, Preparing, Quote, Sql, Walk, key_of, millis, user_bytes},
     sweep::Sweeper,
 };
 
@@ -369,11 +369,6 @@ fn query<'q>(sql: &Sql) -> Query<'q, Postgres, PgArguments> {
 
 fn value(row: &PgRow, column: usize) -> Result<Option<Bytes>> {
     Ok(row.try_get::<Option<Vec<u8>>, _>(column).map_err(decoding)?.map(Bytes::from))
-}
-
-/// A ttl as the server counts: 400 days at most, so the cast is exact.
-const fn millis(ttl: Ttl) -> i64 {
-    ttl.millis() as i64
 }
 
 fn decoding(error: sqlx::Error) -> Error {

@@ -63,8 +63,11 @@ use self::{
 /// # What it costs
 ///
 /// One command and one round trip for each operation. `keys_of` and `destroy_user` take one more for each 500 keys of
-/// the user, and `scan` takes one for some 500 keys of the database, whoever wrote them. A command is sent once: if the
-/// connection breaks before the reply it is an error, and the engine finds out what became of it.
+/// the user, and one if some of those have ended; `scan` takes one for some 500 keys of the database, whoever wrote them.
+///
+/// A command is sent once: if the connection breaks before the reply it is an error, and the engine finds out what became
+/// of it. Those of requests that run at the same time travel together, up to 24 and some 64 KiB, and have their replies
+/// together: all of them fail when the last reply does not come. One waits a millisecond for others at most.
 ///
 /// # In the server
 ///
@@ -227,17 +230,6 @@ impl RedisStore {
     }
 }
 
-/// Shows where it is connected to and the prefix, never a user name, a password, a key or a value.
-impl fmt::Debug for RedisStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStore")
-            .field("backend", self.backend())
-            .field("names", self.names())
-            .field("status", &self.inner.status)
-            .finish()
-    }
-}
-
 #[async_trait]
 impl Store for RedisStore {
     async fn get(&self, key: &Key) -> Result<Option<Bytes>> {
@@ -298,5 +290,16 @@ impl AtomicStore for RedisStore {
         let ttl = ttl.millis().to_string();
         let touched = self.on_value(key, "PEXPIRE", &[ttl.as_bytes()]).await;
         touched.and_then(|reply| reply::one_or_none(&reply)).map_err(|error| error.operation("touch"))
+    }
+}
+
+/// Shows where it is connected to and the prefix, never a user name, a password, a key or a value.
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore")
+            .field("backend", self.backend())
+            .field("names", self.names())
+            .field("status", &self.inner.status)
+            .finish()
     }
 }

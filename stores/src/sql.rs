@@ -8,7 +8,7 @@ mod walk;
 
 use std::time::Duration;
 
-use cloakroom_core::{Error, ErrorKind, Key, Result};
+use cloakroom_core::{Error, ErrorKind, Key, Result, Ttl};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::user::check_user;
@@ -55,6 +55,11 @@ pub(crate) fn check_times(timeout: Duration, sweep_every: Option<Duration>) -> R
         ));
     }
     Ok(())
+}
+
+/// A ttl as SQL counts: 400 days at most, so the cast is exact.
+pub(crate) const fn millis(ttl: Ttl) -> i64 {
+    ttl.millis() as i64
 }
 
 /// Checks the name of a user, which is 1 to 255 bytes.

@@ -23,7 +23,9 @@ pub use self::builder::SqliteStoreBuilder;
 use self::schema::Statements;
 pub(crate) use self::{builder::options, fault::classify, schema::NOW, writers::Writers};
 use crate::{
-    sql::{Connections, Line, Link, Names, PAGE, Preparing, Quote, Sql, Walk, key_of, more, user_bytes},
+    sql::{
+        Connections, Line, Link, Names, PAGE, Preparing, Quote, Sql, Walk, key_of, millis, more, user_bytes,
+    },
     sweep::{Batch, More, Sweep, Sweeper},
 };
 
@@ -399,11 +401,6 @@ impl fmt::Debug for SqliteStore {
 
 fn query<'q>(sql: &Sql) -> Query<'q, Sqlite, SqliteArguments> {
     sqlx::query(sql.text())
-}
-
-/// A ttl as SQLite counts: 400 days at most, so the cast is exact.
-const fn millis(ttl: Ttl) -> i64 {
-    ttl.millis() as i64
 }
 
 fn decoding(error: sqlx::Error) -> Error {

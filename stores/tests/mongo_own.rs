@@ -455,3 +455,28 @@ async fn a_server_that_is_killed_and_comes_back_is_noticed_and_has_what_was_stor
     }
     assert_eq!(store.get(&key("k")).await.expect("it answers").as_deref(), Some(&b"kept"[..]));
 }
+
+#[tokio::test]
+async fn all_keys_of_a_user_come_with_one_command() {
+    let place = Place::new().await;
+    let store = place.store().await;
+    for number in 0..150 {
+        let key = key(&format!("key-{number}"));
+        store.set(&key, "value".into(), TTL).await.expect("it answers");
+        store.bind(&key, "ada", TTL).await.expect("it answers");
+    }
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&sent);
+    let mut options = ClientOptions::parse(place.server.url()).await.expect("the address can be used");
+    options.command_event_handler = Some(EventHandler::callback(move |event| {
+        if let CommandEvent::Started(event) = event {
+            kept.lock().expect("nobody panics").push(event.command_name);
+        }
+    }));
+    let client = Client::with_options(options).expect("the options can be used");
+    let builder = MongoStore::builder().database("cloakroom_test").collection(place.collection.name());
+    let store = builder.from_client(client).await.expect("the server answers");
+    sent.lock().expect("nobody panics").clear();
+    assert_eq!(store.keys_of("ada").await.expect("it answers").len(), 150);
+    assert_eq!(*sent.lock().expect("nobody panics"), ["find"]);
+}

@@ -40,7 +40,7 @@ const fn field(name: &'static str, kind: Kind) -> Field {
 }
 
 /// Every field there is. The documentation of `SessionConfig` has the same.
-pub(super) const FIELDS: [Field; 24] = [
+pub(super) const FIELDS: [Field; 25] = [
     field("url", Kind::Text),
     field("insecure", Kind::Flag),
     field("cookie.name", Kind::Text),
@@ -50,6 +50,7 @@ pub(super) const FIELDS: [Field; 24] = [
     field("cookie.http_only", Kind::Flag),
     field("cookie.secure", Kind::Flag),
     field("cookie.partitioned", Kind::Flag),
+    field("cookie.priority", Kind::Word(&["low", "medium", "high"])),
     field("cookie.browser_session", Kind::Flag),
     field("keys", Kind::Texts),
     field("encrypt", Kind::Texts),

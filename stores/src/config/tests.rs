@@ -19,6 +19,7 @@ fn whole() -> Value {
             "http_only": true,
             "secure": true,
             "partitioned": false,
+            "priority": "high",
             "browser_session": true,
         },
         "keys": [SECRET],

@@ -83,7 +83,7 @@ async fn a_cookie_has_what_its_fields_say_and_else_the_defaults() {
     for part in ["__Host-sid=", "; Path=/", "; HttpOnly", "; Secure", "; SameSite=Lax", "; Max-Age=86400"] {
         assert!(usual.contains(part), "{usual}");
     }
-    assert!(!usual.contains("Domain") && !usual.contains("Partitioned"), "{usual}");
+    assert!(!["Domain", "Partitioned", "Priority"].iter().any(|name| usual.contains(name)), "{usual}");
     for (config, has, has_not) in [
         (json!({ "cookie": { "name": "__Host-shop" } }), "__Host-shop=", "sid"),
         (json!({ "cookie": { "name": "shop", "path": "/app" } }), "; Path=/app", "Path=/;"),
@@ -94,6 +94,9 @@ async fn a_cookie_has_what_its_fields_say_and_else_the_defaults() {
         (json!({ "cookie": { "http_only": false } }), "; Secure", "HttpOnly"),
         (json!({ "cookie": { "name": "shop", "secure": false }, "insecure": true }), "shop=", "Secure"),
         (json!({ "cookie": { "partitioned": true } }), "; Partitioned", "Domain"),
+        (json!({ "cookie": { "priority": "low" } }), "; Priority=Low", "Domain"),
+        (json!({ "cookie": { "priority": "medium" } }), "; Priority=Medium", "Domain"),
+        (json!({ "cookie": { "priority": "high" } }), "; Priority=High", "Domain"),
         (json!({ "cookie": { "browser_session": true } }), "; HttpOnly", "Max-Age"),
         (json!({ "insecure": true }), "sid=", "Secure"),
         (json!({ "insecure": true }), "sid=", "__Host-"),
