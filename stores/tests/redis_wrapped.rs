@@ -27,6 +27,7 @@ mod in_a_prefix_with_a_deadline_and_numbers {
         abilities: [atomic, indexed, admin],
         longest_key: 250,
         round_trips: [KeysOf: 2, DestroyUser: 2],
+        refusals: [Get: 1, Destroy: 1, Create: 1, Replace: 1, Remove: 1, Touch: 1],
     }
 }
 
