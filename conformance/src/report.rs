@@ -350,8 +350,13 @@ mod tests {
                 version: "7.0.15".into(),
                 way: "container redis:7.0".into(),
             }),
-            round_trips: vec![(Operation::Get, 1), (Operation::KeysOf, 2)],
-            refusals: vec![(Operation::Replace, 2)],
+            round_trips: vec![
+                (Operation::Get, 1),
+                (Operation::Replace, 1),
+                (Operation::Remove, 1),
+                (Operation::KeysOf, 2),
+            ],
+            refusals: vec![(Operation::Get, 1), (Operation::Replace, 2), (Operation::Remove, 2)],
             cases: vec![
                 case("a_good_one", Outcome::Passed),
                 case("a_bad_one", Outcome::Failed(Failure::new("it works", "\"it\" broke"))),
@@ -373,8 +378,8 @@ mod tests {
     fn the_markdown_tells_the_server_and_the_round_trips() {
         let text = report().to_markdown();
         assert!(text.contains("Server: Redis 7.0.15, container redis:7.0\n"), "{text}");
-        assert!(text.contains("Round trips: get 1, keys_of 2\n"), "{text}");
-        assert!(text.contains("Refusals: replace 2\n"), "{text}");
+        assert!(text.contains("Round trips: get 1, replace 1, remove 1, keys_of 2\n"), "{text}");
+        assert!(text.contains("Refusals: get 1, replace 2, remove 2\n"), "{text}");
         assert!(text.contains("| server | not tested (no server) | | |"), "{text}");
     }
 
@@ -382,7 +387,8 @@ mod tests {
     fn a_table_has_what_is_the_same_in_every_run() {
         let table = Report::table(&[report()]);
         let row = table.lines().nth(2).unwrap();
-        assert_eq!(row, "| mine | the later wins | no | yes | 1; keys_of 2 | Redis 7.0 | 1 of 2 |");
+        let trips = "1; keys_of 2, a refused replace or remove 2";
+        assert_eq!(row, format!("| mine | the later wins | no | yes | {trips} | Redis 7.0 | 1 of 2 |"));
     }
 
     #[test]

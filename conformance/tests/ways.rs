@@ -14,7 +14,7 @@ use std::{
 
 use cloakroom_conformance::{Running, Server};
 
-use crate::talk::{ask, listens, told};
+use crate::talk::{answers_in_time, ask, listens, told};
 
 #[path = "servers/talk.rs"]
 mod talk;
@@ -103,6 +103,48 @@ async fn an_address_in_the_environment_is_used_and_said_so() {
     assert!(text.contains("Redis: address from CLOAKROOM_TEST_REDIS_URL"), "{text}");
     // It was used, and it is nobody's to stop.
     assert_eq!(told(redis.url(), &["EXISTS", "from"]), ":1");
+}
+
+#[tokio::test]
+async fn an_address_in_the_environment_is_used_for_every_kind() {
+    const NAME: &str = "an_address_in_the_environment_is_used_for_every_kind";
+    /// Each kind by its word, and the variable with its address.
+    const KINDS: [(&str, &str); 5] = [
+        ("redis", "CLOAKROOM_TEST_REDIS_URL"),
+        ("postgres", "CLOAKROOM_TEST_POSTGRES_URL"),
+        ("mysql", "CLOAKROOM_TEST_MYSQL_URL"),
+        ("mariadb", "CLOAKROOM_TEST_MARIADB_URL"),
+        ("mongo", "CLOAKROOM_TEST_MONGO_URL"),
+    ];
+    if is_child() {
+        for (word, variable) in KINDS {
+            let given = env::var(variable).unwrap();
+            let server = Server::named(word).unwrap();
+            assert!(server.is_given(), "{word}");
+            let way = format!("address from {variable}");
+            let shared = server.shared().await.unwrap();
+            assert_eq!((shared.way(), shared.url()), (&*way, &*given));
+            let own = server.start().await.unwrap();
+            assert_eq!((own.way(), own.product()), (&*way, shared.product()));
+            assert!(own.url() != given && answers_in_time(own.url()), "{word} is behind a proxy");
+            own.kill().await.unwrap();
+            assert!(!listens(own.url()), "{word} is out of reach");
+            assert!(answers_in_time(&given), "{word} itself goes on");
+            own.start().await.unwrap();
+            assert!(answers_in_time(own.url()), "{word} is back");
+        }
+        return;
+    }
+    let mut servers = Vec::new();
+    for (word, variable) in KINDS {
+        servers.push((variable, Server::named(word).unwrap().private().start().await.unwrap()));
+    }
+    let given: Vec<_> = servers.iter().map(|(variable, server)| (*variable, server.url())).collect();
+    run(NAME, &[&[NO_ENGINE], &*given].concat());
+    // They are nobody's to stop.
+    for (variable, url) in given {
+        assert!(answers_in_time(url), "the server of {variable}");
+    }
 }
 
 #[tokio::test]

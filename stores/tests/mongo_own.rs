@@ -14,7 +14,7 @@ use cloakroom::{
 use cloakroom_conformance::{Env, Running, Server};
 use futures_util::TryStreamExt;
 use mongodb::{
-    Client, Collection,
+    Client, Collection, Database,
     bson::{Binary, Document, doc, serialize_to_vec, spec::BinarySubtype},
     event::{EventHandler, command::CommandEvent},
     options::{Acknowledgment, ClientOptions, WriteConcern},
@@ -352,6 +352,36 @@ async fn a_server_that_is_killed_is_missed_before_anybody_asks_it() {
     assert!(matches!(status.current(), Status::Disconnected { .. }));
 }
 
+/// Waits until the member of a set answers that it takes writes, and returns that answer. One that belongs to no set yet is
+/// made the only member of one.
+async fn primary(admin: &Database) -> Document {
+    let hello = || async { admin.run_command(doc! { "hello": 1 }).await.expect("it answers") };
+    if !hello().await.contains_key("setName") {
+        // It must find itself there, so this is the port inside of a container. As a program it listens on the one of its
+        // address, and says so.
+        let member = doc! { "_id": 0, "host": own_address(admin).await };
+        let set = doc! { "_id": "rs0", "members": [member] };
+        admin.run_command(doc! { "replSetInitiate": set }).await.expect("it is a set of one");
+    }
+    let start = Instant::now();
+    loop {
+        let hello = hello().await;
+        if hello.get_bool("isWritablePrimary").unwrap_or_default() {
+            return hello;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "it has not become the primary: {hello}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Where a server finds itself.
+async fn own_address(admin: &Database) -> String {
+    let options = admin.run_command(doc! { "getCmdLineOpts": 1 }).await.expect("it answers");
+    let net = options.get_document("parsed").and_then(|parsed| parsed.get_document("net"));
+    let port = net.ok().and_then(|net| net.get_i32("port").ok()).unwrap_or(27017);
+    format!("127.0.0.1:{port}")
+}
+
 #[tokio::test]
 async fn a_replica_set_is_served() {
     let server = Server::mongo().arg("--replSet").arg("rs0").start().await.expect("there is a server");
@@ -359,7 +389,8 @@ async fn a_replica_set_is_served() {
     // The name that the set has for its member may mean nothing outside of the container.
     let url = format!("{}{separator}directConnection=true", server.url());
     let client = Client::with_uri_str(&url).await.expect("the address can be used");
-    let hello = client.database("admin").run_command(doc! { "hello": 1 }).await.expect("it answers");
+    let hello = primary(&client.database("admin")).await;
+    // What stands in for MongoDB has a name of its own.
     assert!(hello.get_str("setName").is_ok(), "{hello}");
     let store = MongoStore::connect(&url).await.expect("the server answers");
     assert!(store.create(&key("k"), "v".into(), TTL).await.expect("it answers"));

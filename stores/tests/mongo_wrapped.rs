@@ -22,6 +22,7 @@ mod in_a_prefix_with_a_deadline_and_numbers {
         abilities: [atomic, indexed, admin],
         longest_key: 250,
         round_trips: [DestroyUser: 2],
+        refusals: [Get: 1, Destroy: 1, Create: 1, Replace: 1, Remove: 1, Touch: 1],
     }
 }
 
@@ -33,5 +34,7 @@ mod as_the_new_store_of_a_move {
         open: |env: Env| async move { Migrating::new(env.shared(MemoryStore::new), mongo(&env).await?) },
         abilities: [atomic, indexed, admin],
         round_trips: [Touch: 2, DestroyUser: 2],
+        // What is in neither may have moved since the first look: the new store is asked again.
+        refusals: [Get: 2, Destroy: 1, Create: 2, Replace: 2, Remove: 2, Touch: 2],
     }
 }

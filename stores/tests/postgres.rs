@@ -18,4 +18,5 @@ conformance_tests! {
     server: Server::postgres,
     open: open,
     abilities: [atomic, indexed, admin],
+    refusals: [Get: 1, Destroy: 1, Create: 1, Replace: 1, Remove: 1, Touch: 1],
 }

@@ -14,4 +14,5 @@ conformance_tests! {
     },
     abilities: [atomic, indexed, admin],
     round_trips: [KeysOf: 2, DestroyUser: 2],
+    refusals: [Get: 1, Destroy: 1, Create: 1, Replace: 1, Remove: 1, Touch: 1],
 }

@@ -17,4 +17,5 @@ conformance_tests! {
     round_trips: [
         Get: 2, Set: 2, Destroy: 2, Create: 2, Replace: 2, Remove: 2, Touch: 2, Bind: 2, KeysOf: 4, DestroyUser: 4
     ],
+    refusals: [Get: 2, Destroy: 2, Create: 2, Replace: 2, Remove: 2, Touch: 2],
 }

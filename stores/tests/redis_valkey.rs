@@ -30,6 +30,7 @@ conformance_tests! {
     },
     abilities: [atomic, indexed, admin],
     round_trips: [KeysOf: 2, DestroyUser: 2],
+    refusals: [Get: 1, Destroy: 1, Create: 1, Replace: 1, Remove: 1, Touch: 1],
 }
 
 /// Replaces a value of some bytes that could be taken for something else, and asserts every answer there is.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use cloakroom::{Error, Metered, Prefixed, RedisStore, Result, Timeout};
+use cloakroom::{Error, Metered, Migrating, Prefixed, RedisStore, Result, Timeout};
 use cloakroom_conformance::{Env, Server, conformance_tests};
 
 #[path = "migrating/fleet.rs"]
@@ -27,6 +27,25 @@ mod in_a_prefix_with_a_deadline_and_numbers {
         abilities: [atomic, indexed, admin],
         longest_key: 250,
         round_trips: [KeysOf: 2, DestroyUser: 2],
+        refusals: [Get: 1, Destroy: 1, Create: 1, Replace: 1, Remove: 1, Touch: 1],
+    }
+}
+
+/// Every session begins on the server, and none is in the file: what a move costs that is over.
+mod as_the_new_store_of_a_move {
+    use super::*;
+    use crate::folder::Folder;
+
+    conformance_tests! {
+        server: Server::redis,
+        open: |env: Env| async move {
+            let from = Folder::shared(&env).store(env.namespace()).await?;
+            Migrating::new(from, redis(&env, env.url()).await?)
+        },
+        abilities: [atomic, indexed, admin],
+        round_trips: [Touch: 2, KeysOf: 2, DestroyUser: 2],
+        // What is in neither may have moved since the first look: the new store is asked again.
+        refusals: [Get: 2, Destroy: 1, Create: 2, Replace: 2, Remove: 2, Touch: 2],
     }
 }
 

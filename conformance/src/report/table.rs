@@ -1,6 +1,6 @@
 //! Reports as a table for a README: what a reader chooses a store by, and nothing that another run would change.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use cloakroom_core::Guarantee;
 
@@ -55,7 +55,20 @@ impl Report {
             let separator = if text == "1" { "; " } else { ", " };
             let _ = write!(text, "{separator}{operation} {count}");
         }
+        for (count, operations) in self.dear_refusals() {
+            let separator = if text == "1" { "; " } else { ", " };
+            let _ = write!(text, "{separator}a refused {} {count}", operations.join(" or "));
+        }
         text
+    }
+
+    /// The operations that take another number of round trips when they are refused, by that number.
+    fn dear_refusals(&self) -> BTreeMap<u64, Vec<&'static str>> {
+        let mut dear = BTreeMap::<_, Vec<_>>::new();
+        for (operation, count) in self.refusals.iter().filter(|refused| !self.round_trips.contains(refused)) {
+            dear.entry(*count).or_default().push(operation.as_str());
+        }
+        dear
     }
 
     /// The product and as much of its version as what a store supports is said in.

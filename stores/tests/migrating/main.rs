@@ -2,6 +2,7 @@
 #![cfg(feature = "memory")]
 
 mod atomic_only;
+mod costs;
 mod fleet;
 mod naive;
 mod races;

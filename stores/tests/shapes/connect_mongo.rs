@@ -15,7 +15,12 @@ async fn open(env: Env) -> Result<InJson<ConnectMongo>> {
     ConnectMongo::builder().collection(env.namespace()).connect(env.url()).await.map(InJson)
 }
 
-conformance_tests! { server: Server::mongo, open: open, abilities: [atomic] }
+conformance_tests! {
+    server: Server::mongo,
+    open: open,
+    abilities: [atomic],
+    refusals: [Get: 1, Destroy: 1, Create: 2, Replace: 2, Remove: 2, Touch: 1],
+}
 
 /// The collection of one test as Node sees it, and as the store does.
 async fn both_sides(server: &Running, name: &str) -> (Collection<Document>, ConnectMongo) {

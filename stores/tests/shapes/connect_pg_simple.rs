@@ -19,7 +19,12 @@ async fn open(env: Env) -> Result<InJson<ConnectPgSimple>> {
     open_at(env.url(), env.namespace(), "Asia/Tokyo").await.map(InJson)
 }
 
-conformance_tests! { server: Server::postgres, open: open, abilities: [atomic] }
+conformance_tests! {
+    server: Server::postgres,
+    open: open,
+    abilities: [atomic],
+    refusals: [Get: 1, Destroy: 1, Create: 1, Replace: 1, Remove: 1, Touch: 1],
+}
 
 fn key() -> Key {
     Key::new("ShAK2lyZHmzqINFmj32LqoG7PkHdtldy").unwrap()

@@ -21,6 +21,7 @@ conformance_tests! {
     abilities: [atomic],
     // Each reads the document and writes if it is still that.
     round_trips: [Replace: 2, Remove: 2],
+    refusals: [Get: 1, Destroy: 1, Create: 2, Replace: 1, Remove: 1, Touch: 1],
 }
 
 /// The collection of one test as Node sees it, and as the store does.

@@ -39,7 +39,12 @@ async fn open(env: Env) -> Result<InJson<KoaMysqlSession>> {
     open_at(env.url(), env.namespace()).await.map(InJson)
 }
 
-conformance_tests! { server: Server::mariadb, open: open, abilities: [atomic] }
+conformance_tests! {
+    server: Server::mariadb,
+    open: open,
+    abilities: [atomic],
+    refusals: [Get: 1, Destroy: 1, Create: 1, Replace: 2, Remove: 2, Touch: 1],
+}
 
 fn key() -> Key {
     Key::new("koa:sess:ShAK2lyZHmzqINFmj32LqoG7PkHdtldy").unwrap()

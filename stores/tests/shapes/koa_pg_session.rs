@@ -20,7 +20,12 @@ async fn open(env: Env) -> Result<InJson<KoaPgSession>> {
     open_at(env.url(), env.namespace(), "Europe/Berlin").await.map(InJson)
 }
 
-conformance_tests! { server: Server::postgres, open: open, abilities: [atomic] }
+conformance_tests! {
+    server: Server::postgres,
+    open: open,
+    abilities: [atomic],
+    refusals: [Get: 1, Destroy: 1, Create: 1, Replace: 1, Remove: 1, Touch: 1],
+}
 
 fn key() -> Key {
     Key::new("koa:sess:ShAK2lyZHmzqINFmj32LqoG7PkHdtldy").unwrap()

@@ -7,6 +7,15 @@ use cloakroom_conformance::{Ability, Subject};
 #[allow(dead_code)]
 mod folder;
 
+/// Declares that an operation that does nothing takes one round trip, and one that compares what `comparing` says.
+#[cfg(any(feature = "mongo", feature = "mysql", feature = "postgres", feature = "redis"))]
+fn refusing(subject: Subject, comparing: u64) -> Subject {
+    use cloakroom_conformance::Operation::{Create, Destroy, Get, Remove, Replace, Touch};
+    let subject =
+        [Get, Destroy, Create, Touch].into_iter().fold(subject, |it, operation| it.refusals(operation, 1));
+    subject.refusals(Replace, comparing).refusals(Remove, comparing)
+}
+
 /// The stores that this build has, each with the name of the test file that proves it.
 pub(crate) fn subjects() -> Vec<(&'static str, Subject)> {
     let mut subjects: Vec<(&'static str, Subject)> = Vec::new();
@@ -31,11 +40,12 @@ pub(crate) fn subjects() -> Vec<(&'static str, Subject)> {
         let open = |env: cloakroom_conformance::Env| async move {
             RedisStore::builder().prefix(format!("{}:", env.namespace())).connect(env.url()).await
         };
-        Subject::new(open, Ability::ALL)
+        let subject = Subject::new(open, Ability::ALL)
             .server(Server::redis())
             .round_trips(Operation::KeysOf, 2)
             .round_trips(Operation::DestroyUser, 2)
-            .name("`RedisStore`: Redis 6.2 or later, Valkey")
+            .name("`RedisStore`: Redis 6.2 or later, Valkey");
+        refusing(subject, 1)
     }));
     #[cfg(feature = "redis")]
     subjects.push(("redis_cluster", {
@@ -76,9 +86,10 @@ pub(crate) fn subjects() -> Vec<(&'static str, Subject)> {
             store.migrate().await?;
             Ok::<_, cloakroom::Error>(store)
         };
-        Subject::new(open, Ability::ALL)
+        let subject = Subject::new(open, Ability::ALL)
             .server(Server::postgres())
-            .name("`PostgresStore`: PostgreSQL 12 or later, also through a pooler")
+            .name("`PostgresStore`: PostgreSQL 12 or later, also through a pooler");
+        refusing(subject, 1)
     }));
     #[cfg(feature = "mysql")]
     subjects.push(("mysql", {
@@ -94,9 +105,10 @@ pub(crate) fn subjects() -> Vec<(&'static str, Subject)> {
             store.migrate().await?;
             Ok::<_, cloakroom::Error>(store)
         };
-        Subject::new(open, Ability::ALL)
+        let subject = Subject::new(open, Ability::ALL)
             .server(Server::mariadb())
-            .name("`MySqlStore`: MySQL 8 and MariaDB 10.11, or later")
+            .name("`MySqlStore`: MySQL 8 and MariaDB 10.11, or later");
+        refusing(subject, 2)
     }));
     #[cfg(feature = "mongo")]
     subjects.push(("mongo", {
@@ -105,10 +117,11 @@ pub(crate) fn subjects() -> Vec<(&'static str, Subject)> {
         let open = |env: cloakroom_conformance::Env| async move {
             MongoStore::builder().collection(env.namespace()).connect(env.url()).await
         };
-        Subject::new(open, Ability::ALL)
+        let subject = Subject::new(open, Ability::ALL)
             .server(Server::mongo())
             .round_trips(Operation::DestroyUser, 2)
-            .name("`MongoStore`: MongoDB 4.4 or later")
+            .name("`MongoStore`: MongoDB 4.4 or later");
+        refusing(subject, 1)
     }));
     subjects
 }
