@@ -63,8 +63,9 @@ use self::{
 /// # What it costs
 ///
 /// One command and one round trip for each operation. `keys_of` and `destroy_user` take one more for each 500 keys of
-/// the user, and `scan` takes one for some 500 keys of the database, whoever wrote them. A command is sent once: if the
-/// connection breaks before the reply it is an error, and the engine finds out what became of it.
+/// the user, and `scan` takes one for some 500 keys of the database, whoever wrote them. In a cluster `bind` takes two,
+/// and `destroy_user` one for the keys and then two for each, side by side. A command is sent once: if the connection
+/// breaks before the reply it is an error, and the engine finds out what became of it.
 ///
 /// # In the server
 ///

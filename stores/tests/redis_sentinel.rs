@@ -4,6 +4,9 @@
 use cloakroom::RedisStore;
 use cloakroom_conformance::{Env, Server, conformance_tests};
 
+#[path = "support/redis_wire.rs"]
+mod wire;
+
 conformance_tests! {
     server: Server::redis_sentinel,
     open: |env: Env| async move {
@@ -11,5 +14,7 @@ conformance_tests! {
         store.sentinel(env.url().split(','), "mymaster").await
     },
     abilities: [atomic, indexed, admin],
+    round_trips: [KeysOf: 2, DestroyUser: 2],
     addresses: many,
+    wire: { server: Server::redis, open: wire::behind_sentinel },
 }

@@ -7,6 +7,10 @@ use cloakroom_conformance::{Ability, Subject};
 #[allow(dead_code)]
 mod folder;
 
+#[cfg(feature = "redis")]
+#[path = "../support/redis_wire.rs"]
+mod wire;
+
 /// The stores that this build has, each with the name of the test file that proves it.
 pub(crate) fn subjects() -> Vec<(&'static str, Subject)> {
     let mut subjects: Vec<(&'static str, Subject)> = Vec::new();
@@ -40,19 +44,23 @@ pub(crate) fn subjects() -> Vec<(&'static str, Subject)> {
     #[cfg(feature = "redis")]
     subjects.push(("redis_cluster", {
         use cloakroom::RedisStore;
-        use cloakroom_conformance::Server;
+        use cloakroom_conformance::{Operation, Server};
         let open = |env: cloakroom_conformance::Env| async move {
             RedisStore::builder().prefix(format!("{}:", env.namespace())).cluster(env.url().split(',')).await
         };
         Subject::new(open, Ability::ALL)
             .server(Server::redis_cluster())
             .many_addresses()
+            .wire(wire::one_node(), wire::in_cluster)
+            .round_trips(Operation::Bind, 2)
+            .round_trips(Operation::KeysOf, 2)
+            .round_trips(Operation::DestroyUser, 3)
             .name("`RedisStore::cluster`: Redis Cluster")
     }));
     #[cfg(feature = "redis")]
     subjects.push(("redis_sentinel", {
         use cloakroom::RedisStore;
-        use cloakroom_conformance::Server;
+        use cloakroom_conformance::{Operation, Server};
         let open = |env: cloakroom_conformance::Env| async move {
             let builder = RedisStore::builder().prefix(format!("{}:", env.namespace()));
             builder.sentinel(env.url().split(','), "mymaster").await
@@ -60,6 +68,9 @@ pub(crate) fn subjects() -> Vec<(&'static str, Subject)> {
         Subject::new(open, Ability::ALL)
             .server(Server::redis_sentinel())
             .many_addresses()
+            .wire(Server::redis(), wire::behind_sentinel)
+            .round_trips(Operation::KeysOf, 2)
+            .round_trips(Operation::DestroyUser, 2)
             .name("`RedisStore::sentinel`: behind Redis Sentinel")
     }));
     #[cfg(feature = "postgres")]
