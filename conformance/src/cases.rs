@@ -7,7 +7,7 @@ use crate::{
     failure::Verdict,
     machine::Stage,
     report::Group,
-    subject::{Ability, Addresses, Subject},
+    subject::{Ability, Subject},
 };
 
 mod admin;
@@ -56,7 +56,7 @@ pub(crate) enum Outages {
     NotGiven,
     /// For those that talk to a server.
     Server,
-    /// For those that talk to a server of one address.
+    /// For those that talk to a server of one address, or have one that stands in for it.
     Wire,
 }
 
@@ -84,7 +84,7 @@ impl Case {
             Outages::Given => subject.has_outage(),
             Outages::NotGiven => !subject.has_outage(),
             Outages::Server => subject.source.is_some(),
-            Outages::Wire => subject.source.is_some() && subject.addresses == Addresses::One,
+            Outages::Wire => subject.has_wire(),
         };
         subject.wants(self.group) && outages && self.needs.iter().all(|ability| subject.declares(*ability))
     }
@@ -110,8 +110,8 @@ impl Case {
 /// | `server` | `server` | a server |
 /// | `server_sessions` | `server` | a server, and `atomic` |
 /// | `server_model` | `server` | a server |
-/// | `server_wire` | `server` | a server of one address |
-/// | `server_wire_atomic` | `server` | a server of one address, and `atomic` |
+/// | `server_wire` | `server` | a server of one address, or one that stands in for it |
+/// | `server_wire_atomic` | `server` | the same, and `atomic` |
 #[macro_export]
 macro_rules! for_each_case {
     ([$($callback:tt)*] $($args:tt)*) => {

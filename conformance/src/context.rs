@@ -43,6 +43,7 @@ pub(crate) const BOUND: Duration = Duration::from_secs(5);
 
 impl Cx {
     pub(crate) async fn open(subject: Subject, stage: Stage, ear: Ear) -> Verdict<Self> {
+        let subject = subject.at(stage);
         let place = Place::prepare(&subject, stage).await?;
         let store = subject.open(&place.env).await?;
         Ok(Self { subject, place, store, ear })
@@ -96,7 +97,7 @@ impl Cx {
         let none = || {
             Failure::new(
                 "a case about the wire runs before a server of one address",
-                "this one has several; say so with `addresses: many`",
+                "this one has several; say so with `addresses: many`, and with `wire` what stands in for it",
             )
         };
         self.place.proxy.clone().ok_or_else(none)

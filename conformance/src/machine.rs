@@ -54,7 +54,8 @@ pub(crate) enum Stage {
     Shared,
     /// It breaks connections: a proxy of its own before the shared server, unless the subject says how else.
     Cut,
-    /// It looks at what goes over the wire: a proxy of its own before the shared server.
+    /// It looks at what goes over the wire: a proxy of its own before the shared server, or before one of its own that
+    /// stands in for it.
     Wire,
     /// It stops, pauses or empties it: one of its own.
     Own,
@@ -74,18 +75,25 @@ impl Place {
         let Some(source) = &subject.source else {
             return Ok(Self { env: Env::new(subject.url.as_str()), proxy: None, machine: None });
         };
+        if stage == Stage::Wire && subject.has_stand_in() {
+            return Self::behind_a_proxy(source.own().await?).await;
+        }
         if stage != Stage::Own {
             let machine = source.shared().await?;
             if stage == Stage::Shared || stage == Stage::Cut && subject.has_outage_of_its_own() {
                 return Ok(Self { env: Env::new(machine.url()), proxy: None, machine: Some(machine) });
             }
             if subject.addresses == Addresses::One {
-                let (proxy, url) = machine.proxied().await?;
-                return Ok(Self { env: Env::new(url), proxy: Some(proxy), machine: Some(machine) });
+                return Self::behind_a_proxy(machine).await;
             }
         }
         let machine = source.own().await?;
         Ok(Self { env: Env::new(machine.url()), proxy: None, machine: Some(machine) })
+    }
+
+    async fn behind_a_proxy(machine: Arc<dyn Machine>) -> Verdict<Self> {
+        let (proxy, url) = machine.proxied().await?;
+        Ok(Self { env: Env::new(url), proxy: Some(proxy), machine: Some(machine) })
     }
 
     /// How connections are broken here.

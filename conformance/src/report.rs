@@ -197,8 +197,8 @@ impl Report {
         self.server.as_ref().map(|server| server.way.as_str())
     }
 
-    /// Returns how many round trips each operation took, as counted on the wire; empty for a store without a server,
-    /// or with one of several addresses.
+    /// Returns how many round trips each operation took, as counted on the wire; empty for a store without a server, with
+    /// one of several addresses for which no [`wire`](crate::Subject::wire) was given, and where the count failed.
     #[must_use]
     pub fn round_trips(&self) -> &[(Operation, u64)] {
         &self.round_trips

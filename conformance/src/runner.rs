@@ -107,9 +107,10 @@ impl Subject {
         let Some(source) = &self.source else {
             return (None, Trips::default());
         };
+        // Where a proxy can stand before the server itself, one handle is enough.
         let stage = match self.addresses {
-            Addresses::One => Stage::Wire,
-            Addresses::Many => Stage::Shared,
+            Addresses::One if !self.has_stand_in() => Stage::Wire,
+            _ => Stage::Shared,
         };
         let opened = Cx::open(self.clone(), stage, Ear::default()).await;
         let described = opened.as_ref().ok().and_then(|cx| Some(cx.machine().ok()?.describe()));
@@ -118,9 +119,14 @@ impl Subject {
             version: String::new(),
             way: NOT_REACHED.to_owned(),
         });
-        let trips = match opened {
-            Ok(cx) if self.addresses == Addresses::One => count(&cx).await.unwrap_or_default(),
-            _ => Trips::default(),
+        let on_the_wire = match stage {
+            Stage::Wire => opened.ok(),
+            _ if self.has_wire() => Cx::open(self.clone(), Stage::Wire, Ear::default()).await.ok(),
+            _ => None,
+        };
+        let trips = match on_the_wire {
+            Some(cx) => count(&cx).await.unwrap_or_default(),
+            None => Trips::default(),
         };
         (Some(server), trips)
     }

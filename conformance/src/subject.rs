@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use crate::{
     env::Env,
     failure::{Failure, Verdict},
-    machine::Source,
+    machine::{Source, Stage},
     operation::Operation,
     outage::Outage,
     report::Group,
@@ -69,6 +69,13 @@ type Open = dyn Fn(Env) -> BoxFuture<'static, Result<Arc<dyn Store>, String>> + 
 
 type MakeOutage = dyn Fn(&Env) -> Box<dyn Outage> + Send + Sync;
 
+/// What stands in for a server of many addresses where what goes over the wire is looked at.
+#[derive(Clone)]
+struct StandIn {
+    source: Arc<dyn Source>,
+    open: Arc<Open>,
+}
+
 /// What is tested: a closure that opens the store, and the abilities the store declares.
 ///
 /// [`conformance_tests!`](crate::conformance_tests) makes one by itself; make one by hand for
@@ -86,6 +93,7 @@ pub struct Subject {
     outage: Option<Arc<MakeOutage>>,
     pub(crate) source: Option<Arc<dyn Source>>,
     pub(crate) addresses: Addresses,
+    stand_in: Option<StandIn>,
     round_trips: Vec<(Operation, u64)>,
     refusals: Vec<(Operation, u64)>,
     pub(crate) seed: Option<u64>,
@@ -104,20 +112,11 @@ impl Subject {
         S: Store,
         E: fmt::Display,
     {
-        let open = Arc::new(open);
         let mut abilities: Vec<Ability> = abilities.into_iter().collect();
         abilities.sort_unstable();
         abilities.dedup();
         Self {
-            open: Arc::new(move |env| {
-                let opening = open(env);
-                Box::pin(async move {
-                    match opening.await {
-                        Ok(store) => Ok(Arc::new(store) as Arc<dyn Store>),
-                        Err(error) => Err(error.to_string()),
-                    }
-                })
-            }),
+            open: opening(open),
             abilities,
             name: "store".into(),
             url: String::new(),
@@ -128,6 +127,7 @@ impl Subject {
             outage: None,
             source: None,
             addresses: Addresses::One,
+            stand_in: None,
             round_trips: Vec::new(),
             refusals: Vec::new(),
             seed: None,
@@ -218,11 +218,30 @@ impl Subject {
 
     /// Says that the server has several addresses, of which its clients learn from the server itself: a cluster.
     ///
-    /// No proxy can stand before it then. The cases about what goes over the wire do not run, as the report says, and
-    /// those about outages stop the whole server.
+    /// No proxy can stand before it then. The cases about what goes over the wire run on what [`wire`](Self::wire) says,
+    /// or else not at all, and those about outages stop the whole server.
     #[must_use]
     pub const fn many_addresses(mut self) -> Self {
         self.addresses = Addresses::Many;
+        self
+    }
+
+    /// Sets what stands in for a server of [many addresses](Self::many_addresses) where what goes over the wire is looked
+    /// at: a server of one address, such as a cluster of one node, and how the same store is opened on it.
+    ///
+    /// The address that `open` gets is that of a proxy, by which all of the store must go: where it is told an address,
+    /// it must be this one. Every case has such a server for itself, so `open` may change its settings. It is called
+    /// again with a clone of the same [`Env`] for a second handle.
+    #[cfg(feature = "servers")]
+    #[must_use]
+    pub fn wire<O, F, S, E>(mut self, server: crate::Server, open: O) -> Self
+    where
+        O: Fn(Env) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<S, E>> + Send + 'static,
+        S: Store,
+        E: fmt::Display,
+    {
+        self.stand_in = Some(StandIn { source: Arc::new(server), open: opening(open) });
         self
     }
 
@@ -273,6 +292,26 @@ impl Subject {
         self.groups.contains(&group)
     }
 
+    /// Whether what goes over the wire can be looked at.
+    pub(crate) fn has_wire(&self) -> bool {
+        self.source.is_some() && (self.addresses == Addresses::One || self.stand_in.is_some())
+    }
+
+    /// Whether what goes over the wire is looked at elsewhere than on the server itself.
+    pub(crate) const fn has_stand_in(&self) -> bool {
+        self.stand_in.is_some()
+    }
+
+    /// The subject as a case of this stage has it.
+    pub(crate) fn at(mut self, stage: Stage) -> Self {
+        if stage == Stage::Wire
+            && let Some(StandIn { source, open }) = &self.stand_in
+        {
+            (self.source, self.open) = (Some(Arc::clone(source)), Arc::clone(open));
+        }
+        self
+    }
+
     /// Whether connections can be broken.
     pub(crate) const fn has_outage(&self) -> bool {
         self.outage.is_some() || self.source.is_some()
@@ -296,6 +335,25 @@ impl Subject {
     pub(crate) fn declares(&self, ability: Ability) -> bool {
         self.abilities.contains(&ability)
     }
+}
+
+/// The closure that opens a store, whatever its types are.
+fn opening<O, F, S, E>(open: O) -> Arc<Open>
+where
+    O: Fn(Env) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<S, E>> + Send + 'static,
+    S: Store,
+    E: fmt::Display,
+{
+    Arc::new(move |env| {
+        let opening = open(env);
+        Box::pin(async move {
+            match opening.await {
+                Ok(store) => Ok(Arc::new(store) as Arc<dyn Store>),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+    })
 }
 
 /// The number that was declared last for an operation.

@@ -28,7 +28,11 @@
 /// - `refusals`, may be left out: the same for an operation that answers `None`, `false`, `Gone` or `Conflict`, of several
 ///   such answers the one that takes most. Where it is left out, that takes at most one more than otherwise.
 /// - `addresses: many`, for a server that tells its clients further addresses, as a cluster does. No proxy can stand
-///   before it, so the cases about what goes over the wire are not written, and those of `status` stop all of it.
+///   before it, so the cases of `status` stop all of it, and those about what goes over the wire are only written with
+///   `wire`.
+/// - `wire`, after `addresses: many`: what stands in for the server in the cases about what goes over the wire, a server
+///   of one address and a closure as `open`: `wire: { server: one_node, open: by_the_proxy }`. The closure gets the
+///   address of a proxy and must have the store go by it alone; see [`Subject::wire`](crate::Subject::wire).
 /// - `longest_key`, may be left out: the longest key the store takes, in bytes, from 128. 255 unless given.
 /// - `outage`, may be left out: a closure from [`&Env`](crate::Env) to an [`Outage`](crate::Outage), which takes the
 ///   backend of that place away and brings it back. With it the cases of `status` are written. Without it there is one
@@ -223,7 +227,7 @@ macro_rules! conformance_tests {
         $(, outage: $outage:expr)?
         $(, round_trips: [$($operation:ident: $trips:expr),* $(,)?])?
         $(, refusals: [$($refused:ident: $refusal:expr),* $(,)?])?
-        $(, addresses: $addresses:ident)? $(,)?
+        $(, addresses: $addresses:ident $(, wire: { server: $stand_in:expr, open: $by:expr $(,)? })?)? $(,)?
     ) => {
         #[allow(dead_code)]
         fn conformance_subject() -> $crate::Subject {
@@ -234,13 +238,17 @@ macro_rules! conformance_tests {
                     $(.outage($outage))?
                     $($(.round_trips($crate::Operation::$operation, $trips))*)?
                     $($(.refusals($crate::Operation::$refused, $refusal))*)?
+                    $($(.wire(($stand_in)(), $by))?)?
             }
         }
-        $crate::conformance_tests! { @servers [$($addresses)?] $($ability)* }
+        $crate::conformance_tests! { @servers [$($addresses $(by $stand_in)?)?] $($ability)* }
     };
     (@addresses [] $subject:expr) => { $subject };
     (@addresses [many] $subject:expr) => { $subject.many_addresses() };
     (@servers [] $($ability:ident)*) => {
+        $crate::conformance_tests! { @select [no no no yes yes yes] $($ability)* }
+    };
+    (@servers [many by $stand_in:expr] $($ability:ident)*) => {
         $crate::conformance_tests! { @select [no no no yes yes yes] $($ability)* }
     };
     (@servers [many] $($ability:ident)*) => {

@@ -1,6 +1,10 @@
 //! The cases about servers, over a store with a server of its own kind: the good one passes, and each mutant is caught.
 
-use cloakroom_conformance::{Ability, Env, Failure, Group, Server, Subject, conformance_tests, runner};
+use std::time::Duration;
+
+use cloakroom_conformance::{
+    Ability, Env, Failure, Group, Report, Server, Subject, conformance_tests, runner,
+};
 
 use crate::{bug::Bug, store::RiverStore};
 
@@ -239,6 +243,49 @@ fn spared(bug: Bug, case: &str) {
 fn passes(subject: &Subject, case: &str) {
     let verdict: Result<(), Failure> = runner::test(subject, case);
     assert!(verdict.is_ok(), "{case}: {verdict:?}");
+}
+
+#[test]
+fn what_goes_over_the_wire_of_a_server_of_many_addresses_is_looked_at_on_what_stands_in_for_it() {
+    let case = "server::each_operation_takes_the_round_trips_it_declares";
+    let alone = on(river(), Bug::Nothing).many_addresses();
+    let failure = runner::test(&alone, case).expect_err("there is no wire");
+    assert!(failure.to_string().contains("`wire`"), "{failure}");
+    let with = |bug| {
+        let open = move |env: Env| async move { RiverStore::connect(bug, env.url(), env.namespace()).await };
+        on(river(), Bug::Nothing).many_addresses().wire(river(), open)
+    };
+    passes(&with(Bug::Nothing), case);
+    let failure = runner::test(&with(Bug::AsksBeforeEachCall), case).expect_err("it asks before each call");
+    eprintln!("{failure}");
+    assert!(failure.rule().contains("round trips"), "{failure}");
+    passes(&with(Bug::LostRepliesAreSentAgain), case);
+    let lost = "server::a_write_whose_reply_was_lost_is_sent_once";
+    runner::test(&with(Bug::LostRepliesAreSentAgain), lost).expect_err("it sends it again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_has_the_round_trips_of_what_stands_in_for_a_server_of_many_addresses() {
+    let open = |env: Env| async move { RiverStore::connect(Bug::Nothing, env.url(), env.namespace()).await };
+    let alone = on(river(), Bug::Nothing).many_addresses();
+    let with = alone.clone().wire(river(), open);
+    let mut asked = Vec::new();
+    let mut report = async |subject: Subject| {
+        let mut wires = 0;
+        let report = subject
+            .report(|id| {
+                wires += usize::from(id == "server::each_operation_takes_the_round_trips_it_declares");
+                Ok(Duration::ZERO)
+            })
+            .await;
+        asked.push(wires);
+        (report.round_trips().len(), Report::table(&[report]))
+    };
+    let (none, table) = report(alone).await;
+    assert!(none == 0 && table.contains("| not counted |"), "{table}");
+    let (counted, table) = report(with).await;
+    assert!(counted == 7 && table.contains("| 1 |"), "{table}");
+    assert_eq!(asked, [0, 1]);
 }
 
 #[test]

@@ -64,6 +64,7 @@ use self::{
 ///
 /// One command and one round trip for each operation. `keys_of` and `destroy_user` take one more for each 500 keys of
 /// the user, and one if some of those have ended; `scan` takes one for some 500 keys of the database, whoever wrote them.
+/// In a cluster `bind` takes two, and `destroy_user` one for the keys and then two for each, side by side.
 ///
 /// A command is sent once: if the connection breaks before the reply it is an error, and the engine finds out what became
 /// of it. Those of requests that run at the same time travel together, up to 24 and some 64 KiB, and have their replies

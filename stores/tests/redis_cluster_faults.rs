@@ -7,12 +7,14 @@
 use std::time::{Duration, Instant};
 
 use cloakroom::{AtomicStore, ErrorKind, Key, RedisStore, Result, Store};
-use cloakroom_conformance::{FaultProxy, Running, Server};
+use cloakroom_conformance::{FaultProxy, Running};
 use redis::aio::MultiplexedConnection;
 use tokio::time::sleep;
 
 #[path = "support/redis.rs"]
 mod support;
+#[path = "support/redis_wire.rs"]
+mod wire;
 
 use support::{HOUR, ask, calls, inside, key, wait_until};
 
@@ -30,18 +32,10 @@ struct Cluster {
 
 /// Starts a cluster of one node, whose clients all come by the proxy once the cluster has told them about itself.
 async fn cluster() -> Cluster {
-    let server = Server::redis().arg("--cluster-enabled").arg("yes").start().await.unwrap();
+    let server = wire::one_node().start().await.unwrap();
     let (proxy, url) = server.proxied().await.unwrap();
     let mut inside = inside(server.url()).await;
-    let _: () = ask(&mut inside, "CONFIG SET cluster-announce-ip 127.0.0.1").await;
-    let _: () = ask(&mut inside, &format!("CONFIG SET cluster-announce-port {}", proxy.port())).await;
-    let mut slots = redis::cmd("CLUSTER");
-    slots.arg("ADDSLOTS").arg((0..16_384_u16).collect::<Vec<_>>());
-    let _: () = slots.query_async(&mut inside).await.unwrap();
-    // A node that has just started waits two seconds for others that may know better.
-    while !ask::<String>(&mut inside, "CLUSTER INFO").await.contains("cluster_state:ok") {
-        sleep(Duration::from_millis(20)).await;
-    }
+    wire::form_cluster(&mut inside, proxy.port()).await;
     Cluster { server, proxy, url, inside }
 }
 

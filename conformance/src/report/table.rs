@@ -46,6 +46,7 @@ impl Report {
         if self.server.is_none() {
             return "none".into();
         }
+        // Not to be taken for one each: there was no wire to look at, or what was seen there differed.
         if self.round_trips.is_empty() {
             return "not counted".into();
         }

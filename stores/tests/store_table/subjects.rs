@@ -7,6 +7,10 @@ use cloakroom_conformance::{Ability, Subject};
 #[allow(dead_code)]
 mod folder;
 
+#[cfg(feature = "redis")]
+#[path = "../support/redis_wire.rs"]
+mod wire;
+
 /// Declares that an operation that does nothing takes one round trip, and one that compares what `comparing` says.
 #[cfg(any(feature = "mongo", feature = "mysql", feature = "postgres", feature = "redis"))]
 fn refusing(subject: Subject, comparing: u64) -> Subject {
@@ -50,27 +54,36 @@ pub(crate) fn subjects() -> Vec<(&'static str, Subject)> {
     #[cfg(feature = "redis")]
     subjects.push(("redis_cluster", {
         use cloakroom::RedisStore;
-        use cloakroom_conformance::Server;
+        use cloakroom_conformance::{Operation, Server};
         let open = |env: cloakroom_conformance::Env| async move {
             RedisStore::builder().prefix(format!("{}:", env.namespace())).cluster(env.url().split(',')).await
         };
-        Subject::new(open, Ability::ALL)
+        let subject = Subject::new(open, Ability::ALL)
             .server(Server::redis_cluster())
             .many_addresses()
-            .name("`RedisStore::cluster`: Redis Cluster")
+            .wire(wire::one_node(), wire::in_cluster)
+            .round_trips(Operation::Bind, 2)
+            .round_trips(Operation::KeysOf, 2)
+            .round_trips(Operation::DestroyUser, 3)
+            .name("`RedisStore::cluster`: Redis Cluster");
+        refusing(subject, 1)
     }));
     #[cfg(feature = "redis")]
     subjects.push(("redis_sentinel", {
         use cloakroom::RedisStore;
-        use cloakroom_conformance::Server;
+        use cloakroom_conformance::{Operation, Server};
         let open = |env: cloakroom_conformance::Env| async move {
             let builder = RedisStore::builder().prefix(format!("{}:", env.namespace()));
             builder.sentinel(env.url().split(','), "mymaster").await
         };
-        Subject::new(open, Ability::ALL)
+        let subject = Subject::new(open, Ability::ALL)
             .server(Server::redis_sentinel())
             .many_addresses()
-            .name("`RedisStore::sentinel`: behind Redis Sentinel")
+            .wire(Server::redis(), wire::behind_sentinel)
+            .round_trips(Operation::KeysOf, 2)
+            .round_trips(Operation::DestroyUser, 2)
+            .name("`RedisStore::sentinel`: behind Redis Sentinel");
+        refusing(subject, 1)
     }));
     #[cfg(feature = "postgres")]
     subjects.push(("postgres", {
