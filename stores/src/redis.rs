@@ -50,7 +50,7 @@ use self::{
 /// belong to a user, and can be listed, counted and cleared. Values expire by the server's own clock.
 ///
 /// Clones share one connection, which all requests use at the same time. It is made anew when it breaks; a store
-/// belongs to the runtime it was connected in.
+/// belongs to the runtime it was connected in, and needs it to run.
 ///
 /// ```no_run
 /// use cloakroom::{RedisStore, SessionLayer};
@@ -67,8 +67,8 @@ use self::{
 /// In a cluster `bind` takes two, and `destroy_user` one for the keys and then two for each, side by side.
 ///
 /// A command is sent once: if the connection breaks before the reply it is an error, and the engine finds out what became
-/// of it. Those of requests that run at the same time travel together, up to 24 and some 64 KiB, and have their replies
-/// together: all of them fail when the last reply does not come. One waits a millisecond for others at most.
+/// of it. Those of requests that run at the same time travel together, up to 24 of them or 64 KiB, and have their replies
+/// together: all of them fail when the last reply does not come.
 ///
 /// # In the server
 ///

@@ -16,8 +16,8 @@ use futures_util::future::{join_all, select};
 use redis::{Arg, Cmd, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::{
     runtime::Handle,
-    sync::oneshot,
-    task::{JoinSet, yield_now},
+    sync::{Semaphore, oneshot},
+    task::{JoinSet, unconstrained, yield_now},
     time::sleep,
 };
 
@@ -25,18 +25,21 @@ use tokio::{
 /// with all in one batch it would have nothing to do before, and everybody else nothing meanwhile.
 const MOST: usize = 24;
 
-/// How many bytes of commands travel together, about, and how many bytes of replies: nobody has a reply before the last
-/// of a batch is there.
+/// How many bytes of commands travel together, and about how many of replies: nobody has a reply before the last of a batch
+/// is there. What is larger travels alone.
 const ROOM: usize = 64 << 10;
 
-/// How long a command waits for others at most, while its thread is busy with something else.
+/// After how long another thread sends what waits, if it is free and the one that was to send is busy with something else.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// How many batches may wait in the driver to be written: as many as there are, so that none is kept out of its turn.
+pub(super) const IN_LINE: usize = Semaphore::MAX_PERMITS;
 
 /// A connection that is given the commands of many requests at a time.
 ///
 /// The driver writes each command as soon as it has it. For a small one that write, and the server's own for its reply,
-/// cost more than all the rest. So the first command waits until its thread has nothing else to run, such as requests,
-/// whose commands then go with it.
+/// cost more than all the rest. So the first command waits until a thread of the runtime has nothing else to run, such as
+/// requests, whose commands then go with it.
 ///
 /// Commands reach the driver in the order in which they were sent here, and one that was given up before is left out. So
 /// nothing is written later, over what its sender has written since. The tasks that send belong to the runtime in which
@@ -62,6 +65,8 @@ struct Waiting {
     commands: Vec<Pending>,
     /// How long they are together.
     bytes: usize,
+    /// Whether somebody was told that there is enough.
+    is_told: bool,
 }
 
 /// A command, how long it is, and where its reply goes.
@@ -106,7 +111,7 @@ impl Batching {
             while tasks.try_join_next().is_some() {}
             tasks.spawn_on(task, &self.runtime);
         }
-        // Nobody drops it but a runtime that ends, and the connection with it.
+        // Nobody drops it but a runtime that ends, or a panic, and the connection with it.
         replied.await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::BrokenPipe).into()))
     }
 }
@@ -116,7 +121,9 @@ impl Line {
         let mut waiting = lock(&self.waiting);
         waiting.bytes += one.bytes;
         waiting.commands.push(one);
-        if waiting.bytes >= ROOM || waiting.commands.len() >= self.enough.load(Ordering::Relaxed) {
+        let is_enough =
+            waiting.bytes >= ROOM || waiting.commands.len() >= self.enough.load(Ordering::Relaxed);
+        if is_enough && !replace(&mut waiting.is_told, true) {
             Added::Enough
         } else if waiting.commands.len() == 1 {
             Added::First
@@ -130,16 +137,16 @@ impl Line {
         let mut waiting = lock(&self.waiting);
         let (mut many, mut bytes) = (0, 0);
         for one in waiting.commands.iter().take(self.enough.load(Ordering::Relaxed)) {
-            many += 1;
-            bytes += one.bytes;
-            if bytes >= ROOM {
+            if many > 0 && bytes + one.bytes > ROOM {
                 break;
             }
+            many += 1;
+            bytes += one.bytes;
+        }
+        if many == waiting.commands.len() {
+            return take(&mut *waiting).commands;
         }
         waiting.bytes -= bytes;
-        if many == waiting.commands.len() {
-            return take(&mut waiting.commands);
-        }
         let rest = waiting.commands.split_off(many);
         replace(&mut waiting.commands, rest)
     }
@@ -153,18 +160,20 @@ impl Line {
             if batch.is_empty() {
                 return sent;
             }
-            let mut batch: Sent = Box::pin(send(batch, connection.clone(), Arc::clone(self)));
-            // From the first poll on the driver has it. Nobody needs to be woken before the second.
+            // From the first poll on the driver has it: in its queue there is always room (see `IN_LINE`), and tokio's budget
+            // for a task is set aside. Nobody needs to be woken before the second.
+            let mut batch: Sent = Box::pin(unconstrained(send(batch, connection.clone(), Arc::clone(self))));
             if batch.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
                 sent.push(batch);
             }
         }
     }
 
-    /// Learns how large replies are. Sessions of one application are much alike.
+    /// Learns how large replies are: large ones count at once, and small ones, which also writes have, little by little.
     fn learn(&self, replies: usize, bytes: usize) {
         let enough = (ROOM * replies / bytes.max(1)).clamp(1, MOST);
-        self.enough.store(enough, Ordering::Relaxed);
+        let most = self.enough.load(Ordering::Relaxed) * 2;
+        self.enough.store(enough.min(most), Ordering::Relaxed);
     }
 }
 
@@ -174,8 +183,8 @@ struct Attended(Option<Arc<Line>>);
 impl Drop for Attended {
     fn drop(&mut self) {
         if let Some(line) = &self.0 {
-            // The runtime ends. Nobody would ever answer those that wait.
-            *lock(&line.waiting) = Waiting::default();
+            // The runtime ends. Nobody would ever answer those that wait: they hear of it when this is dropped, after the lock.
+            let _forsaken = take(&mut *lock(&line.waiting));
         }
     }
 }
@@ -188,7 +197,8 @@ async fn empty(mut line: Attended, connection: MultiplexedConnection, added: Add
         let (idle, late) = (pin!(yield_now()), pin!(sleep(PAUSE)));
         select(idle, late).await;
     }
-    let sent = line.0.take().map(|line| line.hand_over(&connection));
+    let sent = line.0.as_ref().map(|line| line.hand_over(&connection));
+    line.0 = None; // It is empty.
     join_all(sent.into_iter().flatten()).await;
 }
 
@@ -227,9 +237,14 @@ fn length(command: &Cmd) -> usize {
     command.args_iter().map(bytes).sum()
 }
 
-/// Of the replies only values are large.
-const fn size(reply: &Value) -> usize {
-    if let Value::BulkString(bytes) = reply { bytes.len() } else { 0 }
+/// How large a reply is, about.
+fn size(reply: &Value) -> usize {
+    match reply {
+        Value::BulkString(bytes) => bytes.len(),
+        Value::SimpleString(text) => text.len(),
+        Value::Array(items) => items.iter().map(size).sum(),
+        _ => 0,
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -247,7 +262,10 @@ mod tests {
 
     use futures_util::FutureExt;
     use redis::{AsyncConnectionConfig, IntoConnectionInfo};
-    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+    use tokio::{
+        io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
+        sync::watch,
+    };
 
     use super::*;
 
@@ -282,27 +300,50 @@ mod tests {
         }
     }
 
-    /// A connection to a server of one word: it answers each command with that command's last argument, or with an error
-    /// if that is `wrong`, and hangs up at `bye`. Besides, how many writes there were.
-    async fn connect() -> (Arc<Batching>, Arc<AtomicUsize>) {
-        let (ours, theirs) = duplex(1 << 16);
-        tokio::spawn(serve(theirs));
+    /// A server of one word: it answers each command with that command's last argument, or with an error if that is
+    /// `wrong`, and hangs up at `bye`.
+    struct Server {
+        /// How often we have written to it.
+        writes: Arc<AtomicUsize>,
+        /// Whether it reads.
+        reads: watch::Sender<bool>,
+        /// What it was told.
+        words: Arc<Mutex<Vec<String>>>,
+    }
+
+    /// A connection to such a server.
+    async fn connect() -> (Arc<Batching>, Server) {
+        let (ours, theirs) = duplex(1 << 10);
+        let (reads, is_reading) = watch::channel(true);
+        let words = Arc::default();
+        tokio::spawn(serve(theirs, is_reading, Arc::clone(&words)));
         let writes = Arc::new(AtomicUsize::new(0));
         let ours = Counting { stream: ours, writes: Arc::clone(&writes) };
         let info = "redis://server/?protocol=resp3".into_connection_info().expect("an address");
-        let config = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(10)));
+        let config = AsyncConnectionConfig::new()
+            .set_response_timeout(Some(Duration::from_secs(10)))
+            .set_pipeline_buffer_size(IN_LINE);
         let made = MultiplexedConnection::new_with_config(info.redis_settings(), ours, config).await;
         let (connection, driver) = made.expect("it answers everything");
         tokio::spawn(driver);
         writes.store(0, Ordering::Relaxed);
-        (Arc::new(Batching::new(connection)), writes)
+        lock(&words).clear();
+        (Arc::new(Batching::new(connection)), Server { writes, reads, words })
     }
 
-    async fn serve(mut stream: DuplexStream) {
+    async fn serve(
+        mut stream: DuplexStream,
+        mut is_reading: watch::Receiver<bool>,
+        words: Arc<Mutex<Vec<String>>>,
+    ) {
         let (mut input, mut chunk) = (Vec::new(), [0; 4096]);
-        while let Ok(read @ 1..) = stream.read(&mut chunk).await {
+        loop {
+            // The one who tells it is gone with the test, or with interest in it.
+            _ = is_reading.wait_for(|reads| *reads).await;
+            let Ok(read @ 1..) = stream.read(&mut chunk).await else { return };
             input.extend_from_slice(&chunk[..read]);
             while let Some((used, word)) = command(&input) {
+                lock(&words).push(word.clone());
                 let reply = match &*word {
                     "bye" => return,
                     "wrong" => "-ERR wrong\r\n".to_owned(),
@@ -354,7 +395,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn commands_of_the_same_moment_are_written_together_and_each_has_its_own_reply() {
-        let (connection, writes) = connect().await;
+        let (connection, server) = connect().await;
         // Begun by a task, and so all in the queue of one thread.
         let begun =
             tokio::spawn(
@@ -364,7 +405,7 @@ mod tests {
         for (number, reply) in replies.into_iter().enumerate() {
             assert_eq!(reply, Ok(Value::SimpleString(number.to_string())));
         }
-        let writes = writes.load(Ordering::Relaxed);
+        let writes = server.writes.load(Ordering::Relaxed);
         assert!(writes <= 20, "{writes} writes");
     }
 
@@ -377,13 +418,15 @@ mod tests {
             || std::iter::from_fn(|| Some(line.take().len()).filter(|&many| many > 0)).collect::<Vec<_>>();
         assert!(add(10) == Added::First);
         assert!((2..MOST).all(|_| add(10) == Added::Between));
-        assert!((0..=MOST).all(|_| add(10) == Added::Enough));
+        assert!(add(10) == Added::Enough);
+        // Nobody needs to be told twice.
+        assert!((0..MOST).all(|_| add(10) == Added::Between));
         assert_eq!(lengths(), [MOST, MOST]);
-        // Again from the beginning. One that is large goes with those before it, and with none after it.
+        // Again from the beginning. One that is large travels alone.
         assert!(add(10) == Added::First);
         assert!(add(ROOM) == Added::Enough);
-        assert!(add(10) == Added::Enough);
-        assert_eq!(lengths(), [2, 1]);
+        assert!(add(10) == Added::Between);
+        assert_eq!(lengths(), [1, 1, 1]);
         assert!(add(10) == Added::First);
         assert_eq!(lengths(), [1]);
         // With replies of 16 KiB there are four together, and with larger ones each is alone.
@@ -391,17 +434,27 @@ mod tests {
         assert!([10, 10, 10, 10, 10].map(add)[3] == Added::Enough);
         assert_eq!(lengths(), [4, 1]);
         line.learn(1, 1 << 20);
-        assert!([10, 10].map(add) == [Added::Enough; 2]);
+        assert!([10, 10].map(add) == [Added::Enough, Added::Between]);
         assert_eq!(lengths(), [1, 1]);
+        // Small ones do not make that forgotten at once.
         line.learn(5, 0);
-        assert!(add(10) == Added::First);
+        assert!([10, 10, 10].map(add) == [Added::First, Added::Enough, Added::Between]);
+        assert_eq!(lengths(), [2, 1]);
+    }
+
+    #[tokio::test]
+    async fn replies_tell_how_large_they_are() {
+        let (connection, _server) = connect().await;
+        connection.send(echo(&"x".repeat(ROOM / 4))).await.expect("a reply");
+        assert_eq!(connection.line.enough.load(Ordering::Relaxed), 4);
     }
 
     #[tokio::test]
     async fn one_that_the_server_refuses_spoils_no_other() {
-        let (connection, _) = connect().await;
+        let (connection, server) = connect().await;
         let words = ["one", "wrong", "two"].map(str::to_owned);
         let replies = all(&connection, words.into_iter()).await;
+        assert_eq!(server.writes.load(Ordering::Relaxed), 1, "they travel together");
         assert_eq!(replies[0], Ok(Value::SimpleString("one".to_owned())));
         assert_eq!(replies[1].as_ref().unwrap_err().detail(), Some("wrong"));
         assert_eq!(replies[2], Ok(Value::SimpleString("two".to_owned())));
@@ -409,7 +462,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_is_given_up_takes_no_other_command_along() {
-        let (connection, _) = connect().await;
+        let (connection, _server) = connect().await;
         let first = {
             let connection = Arc::clone(&connection);
             tokio::spawn(async move { connection.send(echo("first")).await })
@@ -425,14 +478,46 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_given_up_before_it_was_sent_is_not_sent_later() {
-        let (connection, _) = connect().await;
+        let (connection, _server) = connect().await;
         assert!(connection.send(echo("bye")).now_or_never().is_none());
         assert_eq!(connection.send(echo("word")).await, Ok(Value::SimpleString("word".to_owned())));
     }
 
+    #[tokio::test]
+    async fn what_leaves_the_line_is_written_in_its_order_whoever_waits_for_it() {
+        let (connection, server) = connect().await;
+        // Each command is a batch. They are more than the driver has places unless told otherwise, and more than a task of
+        // tokio's may do at a time.
+        connection.line.enough.store(1, Ordering::Relaxed);
+        server.reads.send_replace(false);
+        let words: Vec<String> = (0..400).map(|number| number.to_string()).collect();
+        for word in &words {
+            connection.line.add(Pending { command: echo(word), bytes: 1, reply: oneshot::channel().0 });
+        }
+        assert!(connection.line.hand_over(&connection.alone()).is_empty(), "nobody waits any more");
+        let mut replies = Vec::new();
+        for word in &words {
+            let (reply, replied) = oneshot::channel();
+            replies.push(replied);
+            connection.line.add(Pending { command: echo(word), bytes: 1, reply });
+        }
+        let sent = connection.line.hand_over(&connection.alone());
+        drop(replies);
+        server.reads.send_replace(true);
+        // Nobody polls these.
+        assert_eq!(sent.len(), words.len());
+        for _ in 0..1000 {
+            if lock(&server.words).len() == words.len() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(*lock(&server.words), words);
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn no_caller_depends_on_the_runtime_of_another() {
-        let (connection, _) = connect().await;
+        let (connection, _server) = connect().await;
         let elsewhere = Arc::clone(&connection);
         let abandoned = std::thread::spawn(move || {
             // Begins a batch in a runtime, in none, and is gone.
@@ -441,16 +526,16 @@ mod tests {
             drop(runtime);
             _ = elsewhere.send(echo("second")).now_or_never();
         });
+        abandoned.join().expect("no panic");
         let reply = tokio::time::timeout(Duration::from_secs(10), connection.send(echo("third"))).await;
         assert_eq!(reply.expect("it is sent"), Ok(Value::SimpleString("third".to_owned())));
-        abandoned.join().expect("no panic");
     }
 
     #[tokio::test]
     async fn nobody_waits_for_a_runtime_that_has_ended() {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let (connection, _) = runtime.spawn(connect()).await.expect("no panic");
+        let (connection, _server) = runtime.spawn(connect()).await.expect("no panic");
         runtime.shutdown_background();
         for _ in 0..3 {
             let reply = tokio::time::timeout(Duration::from_secs(10), connection.send(echo("late"))).await;
@@ -460,7 +545,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_that_wait_hear_of_the_end_of_the_connection() {
-        let (connection, _) = connect().await;
+        let (connection, _server) = connect().await;
         let words = ["one", "bye", "two"].map(str::to_owned);
         let replies = all(&connection, words.into_iter()).await;
         assert!(replies.iter().all(|reply| reply.as_ref().is_err_and(redis::RedisError::is_io_error)));

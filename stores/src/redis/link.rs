@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    batch::Batching,
+    batch::{Batching, IN_LINE},
     classify::{STORE, classify, has_code},
     sentinel::Target,
     server::{self, Identity, Server},
@@ -355,6 +355,7 @@ async fn try_once(shared: &Arc<Shared>, last: Option<&Identity>) -> Result<Made>
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(shared.timeouts.connect))
         .set_response_timeout(Some(shared.timeouts.response))
+        .set_pipeline_buffer_size(IN_LINE)
         .set_push_sender(hang_up(Arc::downgrade(shared), number, Arc::clone(&broken)));
     let client = shared.target.resolve(shared.timeouts).await?;
     let mut connection =
