@@ -510,7 +510,7 @@ mod tests {
             if lock(&server.words).len() == words.len() {
                 break;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(10)).await;
         }
         assert_eq!(*lock(&server.words), words);
     }
